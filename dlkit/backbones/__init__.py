@@ -1,0 +1,6 @@
+"""Backbones: networks only, forward(x, time) -> raw output and features."""
+
+from dlkit.registry import Registry
+
+registry: Registry = Registry("backbones", __name__)
+register, names, get, entry = registry.register, registry.names, registry.get, registry.entry

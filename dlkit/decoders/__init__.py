@@ -1,0 +1,6 @@
+"""Decoders: continuous states to token ids."""
+
+from dlkit.registry import Registry
+
+registry: Registry = Registry("decoders", __name__)
+register, names, get, entry = registry.register, registry.names, registry.get, registry.entry

@@ -1,0 +1,104 @@
+"""Space + process + backbone = a denoiser, the only face of a model that objectives and samplers see."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.parameterization import Target
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.spaces.embedding import EmbeddingSpace
+
+X0: AbstractSet[str] = frozenset({"x0"})
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of a noisy state.
+
+    Attributes:
+        x0: estimate of E[x0 | x_t].
+        value: the same as eps or score, if ``to`` asked for one; otherwise x0.
+        logits: over the vocabulary, if wanted.
+        features: hidden states for discriminator heads, if wanted.
+    """
+
+    x0: Float[Tensor, "b l d"]
+    value: Float[Tensor, "b l d"]
+    logits: Float[Tensor, "b l v"] | None = None
+    features: Float[Tensor, "b l h"] | None = None
+
+
+class Denoiser(nn.Module):
+    """E[x0 | x_t, t, cond] with the given positions held at their anchor on the way in.
+
+    Args:
+        space: tokens <-> states.
+        process: the forward process; owns alpha, sigma and Tweedie.
+        backbone: ``forward(x, time, tap) -> (x0, features)``.
+    """
+
+    def __init__(self, space: EmbeddingSpace, process: GaussianProcess, backbone: nn.Module) -> None:
+        super().__init__()
+        self.space, self.process, self.backbone = space, process, backbone
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "b l d"],
+        t: Float[Tensor, " b"],
+        cond: Condition | None,
+        *,
+        to: Target | None = None,
+        want: AbstractSet[str] = X0,
+        tap: int = -1,
+    ) -> Prediction:
+        """See :meth:`predict`."""
+        x_t = x_t if cond is None else cond.apply(x_t)
+        time = self.process.noise_schedule.network_time(t)
+        x0, features = self.backbone(x_t, time, tap if "features" in want else None)
+        value = x0 if to is None else self.process.convert(x0, x_t, t, "x0", to)
+        logits = self.space.logits(x0) if "logits" in want else None
+        return Prediction(x0, value, logits, features)
+
+    def predict(
+        self,
+        x_t: Float[Tensor, "b l d"],
+        t: Float[Tensor, " b"],
+        cond: Condition | None,
+        *,
+        to: Target | None = None,
+        want: AbstractSet[str] = X0,
+        tap: int = -1,
+    ) -> Prediction:
+        """One network call.
+
+        Args:
+            x_t: noisy state.
+            t: schedule times in (0, 1].
+            cond: given positions; None where all are free.
+            to: fill ``value`` with this parameterisation.
+            want: any of x0, logits, features.
+            tap: the layer whose hidden states are the features; negative counts from the end.
+        """
+        return self(x_t, t, cond, to=to, want=want, tap=tap)
+
+    def frozen_predict(
+        self,
+        x_t: Float[Tensor, "b l d"],
+        t: Float[Tensor, " b"],
+        cond: Condition | None,
+        *,
+        want: AbstractSet[str] = X0,
+        tap: int = -1,
+    ) -> Prediction:
+        """:meth:`predict` with the same storage but detached parameters: gradients reach the input and stop there."""
+        return frozen_call(self, x_t, t, cond, want=want, tap=tap)
+
+
+def frozen_call(module: nn.Module, *args: object, **kwargs: object):  # noqa: ANN201 - whatever the module returns
+    """Call a module with its parameters detached, so that a backward pass leaves none of their gradients behind."""
+    detached = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    return functional_call(module, detached, args, kwargs, tie_weights=True)

@@ -1,0 +1,24 @@
+"""What a network is told beside the noise: the given positions and which positions are free."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A source held fixed inside the state (DiffuSeq's partial noising).
+
+    Attributes:
+        anchor: states of the given positions; what stands at the free ones does not matter.
+        mask: True where the text is generated (target and padding), False where it is given.
+    """
+
+    anchor: Float[Tensor, "b l d"]
+    mask: Bool[Tensor, "b l"]
+
+    def apply(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        """``x`` with its given positions replaced by the anchor."""
+        return torch.where(self.mask[..., None], x, self.anchor.to(x.dtype))

@@ -1,0 +1,33 @@
+"""Uniform times."""
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from dlkit.diffusion.time_samplers import register
+from dlkit.part import Part
+from dlkit.schedules._base import Schedule
+
+
+@register(
+    "uniform",
+    description="every time of the schedule's grid between t_min and t_max is equally likely",
+    paper="Ho et al. 2020 (arXiv 2006.11239), algorithm 1",
+)
+class UniformTime(Part):
+    """t uniform on the grid of the schedule.
+
+    DiffuSeq's index i is t = (i + 1) / T, so DLM-One's "0-1976 of 2000" is ``t_min=0.0005, t_max=0.9885``.
+
+    Attributes:
+        t_min: lowest time; None means the lowest the schedule has.
+        t_max: highest time.
+    """
+
+    t_min: float | None = Field(default=None, gt=0.0, le=1.0)
+    t_max: float = Field(default=1.0, gt=0.0, le=1.0)
+
+    def sample(self, u: Float[Tensor, " b"], schedule: Schedule) -> Float[Tensor, " b"]:
+        """Map uniforms on (0, 1) to times."""
+        t_min = schedule.t_min if self.t_min is None else max(self.t_min, schedule.t_min)
+        return schedule.between(u, t_min, self.t_max)

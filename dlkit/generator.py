@@ -1,0 +1,321 @@
+"""What a user holds: a model that writes text, with everything it needs in one folder."""
+
+import itertools
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dlkit import __version__, backbones, decoders, samplers, spaces, teachers
+from dlkit.data.sequences import merge_source
+from dlkit.data.tokenizer import Tokenizer
+from dlkit.decoders._base import Decoder
+from dlkit.denoiser import Denoiser
+from dlkit.diffusion import processes
+from dlkit.diffusion.condition import Condition
+from dlkit.errors import UserError
+from dlkit.files import atomic_folder, read_json, write_json
+from dlkit.part import from_spec, part_of
+from dlkit.randomness import Stream, hash64
+from dlkit.recipe import Recipe, Spec
+from dlkit.samplers._base import Observer, Sampler
+
+WEIGHTS = "model.safetensors"
+_TIED = "space.lm_head.weight"
+
+
+class Architecture(Spec):
+    """What a folder's ``config.json`` says of how to rebuild the network.
+
+    Attributes:
+        family, space, process, backbone, decoder, sampler: parts; the sampler is the one used when none is named.
+        vocab_size, seq_len, overlong: the text side.
+    """
+
+    family: part_of(teachers.registry)  # type: ignore[valid-type]
+    space: part_of(spaces.registry)  # type: ignore[valid-type]
+    process: part_of(processes.registry)  # type: ignore[valid-type]
+    backbone: part_of(backbones.registry)  # type: ignore[valid-type]
+    decoder: part_of(decoders.registry)  # type: ignore[valid-type]
+    sampler: part_of(samplers.registry)  # type: ignore[valid-type]
+    vocab_size: int
+    seq_len: int
+    overlong: Literal["truncate", "refuse"] = "truncate"
+
+    def build(self, seed: int = 0) -> Denoiser:
+        """A network with fresh weights, a function of the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            space = self.space.build(self.vocab_size)
+            return Denoiser(space, self.process, self.backbone.build(space.dim))
+
+
+class TextModel:
+    """A denoiser that reads and writes text.
+
+    Args:
+        denoiser: the network.
+        tokenizer: its tokens.
+        architecture: its settings.
+        recipe: how it was made.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def __init__(self, denoiser: Denoiser, tokenizer: Tokenizer, architecture: Architecture, recipe: Recipe) -> None:
+        self.denoiser = denoiser.eval()
+        self.tokenizer = tokenizer
+        self.architecture = architecture
+        self.recipe = recipe
+
+    @property
+    def device(self) -> torch.device:
+        return self.denoiser.space.table.device
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the weights."""
+        self.denoiser.to(device)
+        return self
+
+    def default_sampler(self, steps: int | None) -> Sampler:
+        """The sampler used when none is named."""
+        sampler = self.architecture.sampler
+        return sampler if steps is None else sampler.replace(steps=steps)
+
+    def choose_sampler(self, sampler: str | dict[str, Any] | Sampler | None, steps: int | None) -> Sampler:
+        """Turn what the caller said into a sampler.
+
+        Raises:
+            UserError: no such sampler, or a number of steps it cannot take.
+        """
+        if steps is not None and steps < 1:
+            raise UserError(f"steps must be at least 1, not {steps}")
+        if sampler is None:
+            chosen = self.default_sampler(steps)
+        else:
+            chosen = from_spec(samplers.registry, sampler)
+            if steps is not None:
+                chosen = from_spec(samplers.registry, {**chosen.spec(), "steps": steps})
+        most = getattr(self.architecture.process.noise_schedule, "steps", None)
+        if most is not None and chosen.steps > most:
+            raise UserError(f"steps={chosen.steps} is more than the {most} steps this model was trained with")
+        return chosen
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        sources: Sequence[str],
+        *,
+        num_samples: int = 1,
+        steps: int | None = None,
+        sampler: str | dict[str, Any] | Sampler | None = None,
+        seed: int = 0,
+        batch_size: int = 256,
+        decoder: str | dict[str, Any] | Decoder | None = None,
+        observe: Observer | None = None,
+    ) -> list[list[str]]:
+        """Write ``num_samples`` texts for each source.
+
+        The noise of a text is a function of (seed, source, number of the sample): batch mates do not change it.
+
+        Args:
+            sources: texts to write for.
+            num_samples: texts for each.
+            steps: network calls; None is the model's own default.
+            sampler: name or settings; None is the model's own.
+            seed: of the noise.
+            batch_size: texts written at once.
+            decoder: name or settings; None is the model's own.
+            observe: called after each network call, see :class:`dlkit.samplers._base.Sampler`.
+
+        Returns:
+            for each source its ``num_samples`` texts.
+
+        Raises:
+            UserError: a source does not fit, or an argument is out of range.
+        """
+        if num_samples < 1 or batch_size < 1:
+            raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
+        chosen = self.choose_sampler(sampler, steps)
+        decoder = from_spec(decoders.registry, decoder) if decoder is not None else self.architecture.decoder
+        rows, masks = self._encode(sources)
+        keys = torch.tensor([hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)])
+        wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
+        texts: list[str] = []
+        for part in torch.arange(len(wanted)).split(batch_size):
+            ids, mask = rows[wanted[part]].to(self.device), masks[wanted[part]].to(self.device)
+            x = self._states(chosen, ids, mask, keys[part].to(self.device), seed, observe)
+            texts += self._texts(decoder.decode(x, self.denoiser.space), mask)
+        return [texts[k : k + num_samples] for k in range(0, len(texts), num_samples)]
+
+    def _encode(self, sources: Sequence[str]) -> tuple[Int[Tensor, "n l"], Tensor]:
+        arch, tok = self.architecture, self.tokenizer
+        if isinstance(sources, str):
+            raise UserError("sources must be a list of texts, not one text; write [text]")
+        merged = [
+            merge_source(
+                ids, arch.seq_len, sep_id=tok.sep_id, pad_id=tok.pad_id, overlong=arch.overlong, where=f"source {n + 1}"
+            )
+            for n, ids in enumerate(tok.encode_batch(list(sources)))
+        ]
+        ids = torch.tensor([row for row, _ in merged], dtype=torch.int64).reshape(-1, arch.seq_len)
+        mask = torch.tensor([row for _, row in merged], dtype=torch.bool).reshape(-1, arch.seq_len)
+        return ids, mask
+
+    def _states(
+        self, sampler: Sampler, ids: Tensor, mask: Tensor, keys: Tensor, seed: int, observe: Observer | None
+    ) -> Tensor:
+        space = self.denoiser.space
+        stream = Stream(seed, "generate")
+        cond = Condition(space.embed(ids), mask)
+        shape = (ids.shape[1], space.dim)
+        return sampler.sample(self.denoiser, cond, lambda k: stream.at(k).normal(keys, *shape), observe)
+
+    def _texts(self, tokens: Tensor, mask: Tensor) -> list[str]:
+        rows, keep = tokens.tolist(), mask.tolist()
+        written = [[token for token, free in zip(row, kept, strict=True) if free] for row, kept in zip(rows, keep, strict=True)]
+        return self.tokenizer.decode_batch([self._until_end(ids) for ids in written])
+
+    def _until_end(self, ids: list[int]) -> list[int]:
+        """The text between the first [CLS] mark and the first [SEP] after it."""
+        ids = ids[1:] if ids and ids[0] == self.tokenizer.cls_id else ids
+        return list(itertools.takewhile(lambda token: token != self.tokenizer.sep_id, ids))
+
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.json``."""
+        return {
+            "format": 1,
+            "kind": self.kind,
+            **self.architecture.model_dump(mode="json"),
+            "versions": {"dlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        }
+
+    def write(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write the model's files into an existing folder; ``dtype`` converts floating weights on the way."""
+        state = {
+            name: (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+            for name, tensor in self.denoiser.state_dict().items()
+            if name != _TIED
+        }
+        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+        write_json(folder / "config.json", self.config())
+        self.recipe.to_yaml(folder / "recipe.yaml")
+        self.tokenizer.save(folder)
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write the model folder atomically. Raises ``UserError`` where it cannot be written."""
+        with atomic_folder(folder) as temporary:
+            self.write(temporary, dtype)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, device: str = "cpu") -> Self:
+        """Read a model folder, or the run folder that holds one.
+
+        Raises:
+            UserError: the folder is missing, of another kind, incomplete or damaged.
+        """
+        folder = model_folder(path)
+        config = read_json(folder / "config.json")
+        if config.get("format") != 1:
+            raise UserError(f"{folder / 'config.json'} has format {config.get('format')!r}; this version reads format 1")
+        if cls.kind and config.get("kind") != cls.kind:
+            raise UserError(f"{folder} holds a {config.get('kind')}, not a {cls.kind}; use dlkit.load_{config.get('kind')}")
+        architecture = _architecture(config, folder)
+        denoiser = architecture.build()
+        _load_weights(denoiser, folder / WEIGHTS)
+        model = cls(denoiser, Tokenizer.load(folder), architecture, Recipe.from_yaml(folder / "recipe.yaml"))
+        return model.to(device)
+
+
+class Teacher(TextModel):
+    """A diffusion language model that needs many network calls; DDIM unless told otherwise."""
+
+    kind = "teacher"
+
+
+class OneStepGenerator(TextModel):
+    """A distilled student: one network call, or a few with re-noising between them."""
+
+    kind = "student"
+
+    def default_sampler(self, steps: int | None) -> Sampler:
+        sampler = self.architecture.sampler
+        if steps is None or steps == sampler.steps:
+            return sampler
+        return from_spec(samplers.registry, {"name": "renoise", "steps": steps, "t_init": sampler.t_init})
+
+
+def load(path: str | Path, device: str = "cpu") -> Teacher | OneStepGenerator:
+    """Whichever kind of model the folder holds."""
+    kind = read_json(model_folder(path) / "config.json").get("kind")
+    kinds = {"teacher": Teacher, "student": OneStepGenerator}
+    if kind not in kinds:
+        raise UserError(f"{path}: config.json names no known kind of model ({kind!r}); known: {', '.join(kinds)}")
+    return kinds[kind].from_pretrained(path, device)
+
+
+def model_folder(path: str | Path) -> Path:
+    """The folder with ``config.json``: ``path`` itself, or the ``teacher`` or ``student`` below a run folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path)
+    for folder in (path, path / "student", path / "teacher"):
+        if (folder / "config.json").is_file():
+            return folder
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give the folder of a model")
+    raise UserError(f"{path} is not a model folder: it has no config.json; give the --out folder of a finished run")
+
+
+def _architecture(config: dict[str, Any], folder: Path) -> Architecture:
+    fields = {key: value for key, value in config.items() if key in Architecture.model_fields}
+    missing = sorted(Architecture.model_fields.keys() - fields.keys() - {"overlong"})
+    if missing:
+        raise UserError(f"{folder / 'config.json'} lacks {', '.join(missing)}; restore the file from a copy")
+    return Architecture.model_validate(fields)
+
+
+def _load_weights(denoiser: Denoiser, file: Path) -> None:
+    """Fill a network, refusing missing, unknown and misshapen tensors."""
+    try:
+        state = load_file(file)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing; the model folder is incomplete") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged or cut short ({error}); copy it again from its source") from None
+    wanted = {name: tensor for name, tensor in denoiser.state_dict().items() if name != _TIED}
+    _refuse_differences(wanted, state, file)
+    denoiser.load_state_dict({**state, _TIED: state["space.word_embedding.weight"]})
+
+
+def _refuse_differences(wanted: dict[str, Tensor], found: dict[str, Tensor], file: Path) -> None:
+    missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if missing or unknown:
+        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has the unknown {_some(unknown)}"] * bool(unknown)
+        raise UserError(f"{file} {' and '.join(parts)}; it does not belong to this config.json")
+    for name, tensor in wanted.items():
+        if tensor.shape != found[name].shape:
+            raise UserError(f"{file}: {name} has shape {tuple(found[name].shape)}, config.json implies {tuple(tensor.shape)}")
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def load_teacher(path: str | Path, device: str = "cpu") -> Teacher:
+    """A teacher from its folder. Raises ``UserError`` as :meth:`TextModel.from_pretrained` does."""
+    return Teacher.from_pretrained(path, device)
+
+
+def load_student(path: str | Path, device: str = "cpu") -> OneStepGenerator:
+    """A student from its folder. Raises ``UserError`` as :meth:`TextModel.from_pretrained` does."""
+    return OneStepGenerator.from_pretrained(path, device)

@@ -1,0 +1,1 @@
+"""Numerical kernels: pure functions of tensors, the eager definition first."""

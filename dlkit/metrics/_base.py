@@ -1,0 +1,146 @@
+"""What is scored (:class:`Cases`) and what scores it (:class:`Metric`)."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dlkit.errors import UserError
+from dlkit.part import Part
+
+NEEDS = {
+    "references": "a reference for every source",
+    "samples>=2": "two or more samples of every source",
+    "grammar": "a corpus whose correct outputs are known, such as the built-in grammar",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One source with what was generated for it.
+
+    Attributes:
+        source: the input text.
+        hypotheses: S samples.
+        references: human answers; may be empty.
+        correct: every correct output but the source itself; empty where no grammar is known.
+    """
+
+    source: str
+    hypotheses: Sequence[str]
+    references: Sequence[str]
+    correct: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """All sources of an evaluation.
+
+    Attributes:
+        sources: N texts.
+        hypotheses: S samples of each source, the same S everywhere, so that a mean over sources is one over samples.
+        references: N tuples, an empty one where a source has no reference.
+        paraphrases: gives all correct outputs of a source without the source itself; ``None`` unless the corpus is a
+            grammar.
+
+    Raises:
+        UserError: no source, lists of different lengths, no samples, or not equally many for every source.
+    """
+
+    sources: Sequence[str]
+    hypotheses: Sequence[Sequence[str]]
+    references: Sequence[Sequence[str]]
+    paraphrases: Callable[[str], frozenset[str]] | None = None
+
+    def __post_init__(self) -> None:
+        self._check_lengths()
+        for row, samples in enumerate(self.hypotheses, 1):
+            if isinstance(samples, str):
+                raise UserError(f"source {row}: hypotheses are one text; give a list of texts, even for one sample")
+            if len(samples) != self.num_samples or not samples:
+                raise UserError(
+                    f"source {row} has {len(samples)} samples, source 1 has {self.num_samples}; "
+                    "give every source the same number, at least one"
+                )
+        for row, references in enumerate(self.references, 1):
+            if isinstance(references, str):
+                raise UserError(f"source {row}: references are one text; give a list of texts, even for one reference")
+
+    def _check_lengths(self) -> None:
+        count = len(self.sources)
+        if not count:
+            raise UserError("there are no sources to score; give at least one")
+        for name in ("hypotheses", "references"):
+            found = len(getattr(self, name))
+            if found != count:
+                raise UserError(f"{count} sources but {name} for {found}; give one entry per source, in the same order")
+
+    @property
+    def num_samples(self) -> int:
+        """S, the number of samples of each source."""
+        return len(self.hypotheses[0])
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """Which of the needs of a metric are met here."""
+        met = {
+            "references": all(self.references),
+            "samples>=2": self.num_samples >= 2,
+            "grammar": self.paraphrases is not None,
+        }
+        return frozenset(need for need, is_met in met.items() if is_met)
+
+    def each(self) -> Iterator[Case]:
+        """The sources one by one."""
+        for source, samples, references in zip(self.sources, self.hypotheses, self.references, strict=True):
+            # Whoever supplies the grammar, a copy of the source never counts as correct.
+            correct = self.paraphrases(source) - {source} if self.paraphrases else frozenset()
+            yield Case(source, samples, references, correct)
+
+
+class Metric(Part):
+    """A number for a set of cases; its fields are its settings.
+
+    Attributes:
+        higher_is_better: the direction of improvement.
+        needs: what the cases must offer, out of ``references``, ``samples>=2`` and ``grammar``.
+    """
+
+    higher_is_better: ClassVar[bool]
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def score(self, cases: Cases) -> float:
+        """The number.
+
+        Raises:
+            UserError: the cases lack something the metric needs.
+        """
+
+    def require(self, cases: Cases) -> None:
+        """Raise ``UserError`` unless the cases offer what the metric needs."""
+        for need in sorted(self.needs - cases.offers):
+            raise UserError(f"metric {self.registered_name!r} needs {NEEDS[need]}; leave it out or supply that")
+
+
+class SourceMetric(Metric):
+    """A metric that is a mean over sources: ``score = 1/N * sum_n of_source(case_n)``."""
+
+    @abstractmethod
+    def of_source(self, case: Case) -> float:
+        """The value of one source."""
+
+    def per_source(self, cases: Cases) -> list[float]:
+        """The value of each source, from which a standard error can be had. Raises ``UserError`` as ``score`` does."""
+        self.require(cases)
+        return [self.of_source(case) for case in cases.each()]
+
+    def score(self, cases: Cases) -> float:
+        """Mean over sources. Raises ``UserError`` where the cases lack something the metric needs."""
+        return mean(self.per_source(cases))
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean, summed exactly so that the order of the values does not matter."""
+    return math.fsum(values) / len(values)

@@ -1,0 +1,6 @@
+"""Objectives: what a student and its fake score are trained on."""
+
+from dlkit.registry import Registry
+
+registry: Registry = Registry("objectives", __name__)
+register, names, get, entry = registry.register, registry.names, registry.get, registry.entry

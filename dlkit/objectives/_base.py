@@ -1,0 +1,81 @@
+"""What an objective is and what it may ask for."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from dlkit.denoiser import Prediction
+from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.part import Part
+
+Terms = dict[str, Float[Tensor, ""]]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an objective cannot do without; a Recipe refuses an objective whose needs are not met.
+
+    Attributes:
+        roles: any of "teacher", "fake_score", "discriminator".
+        data: "none", or "real" for texts of the data set.
+        state: kinds of state it can work on.
+    """
+
+    roles: frozenset[str]
+    data: str = "none"
+    state: frozenset[str] = frozenset({"gaussian"})
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Clean states and their noised form.
+
+    Attributes:
+        x0: what was noised; in the generator's turn it carries the gradient to the generator.
+        x_t: alpha x0 + sigma eps with the given positions held.
+        t: times.
+        cond: given positions.
+        memo: predictions made of this state, so that two objectives share one network call.
+    """
+
+    x0: Float[Tensor, "b l d"]
+    x_t: Float[Tensor, "b l d"]
+    t: Float[Tensor, " b"]
+    cond: Condition
+    memo: dict[str, Any] = field(default_factory=dict)
+
+
+class Roles(Protocol):
+    """The networks of a turn. Who is trainable in it is not the objective's business."""
+
+    process: GaussianProcess
+
+    def teacher(self, noised: Noised) -> Prediction:
+        """The teacher's prediction; its parameters never get a gradient."""
+        ...
+
+    def fake_score(self, noised: Noised) -> Prediction:
+        """The fake score's prediction: trainable in the critic's turn, frozen in the generator's."""
+        ...
+
+    def discriminator(self, noised: Noised) -> Float[Tensor, " b"]:
+        """The head's logit of "real"; trainable in the critic's turn, frozen in the generator's."""
+        ...
+
+
+class Objective(Part):
+    """A pair of losses: one for the generator's turn, one for the turn of the critic (fake score and head)."""
+
+    needs: ClassVar[Needs]
+
+    @abstractmethod
+    def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
+        """Loss terms whose gradient reaches the generator through ``fake.x0``."""
+
+    @abstractmethod
+    def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
+        """Loss terms for the fake score and the head; ``real`` is None where the objective needs no data."""

@@ -1,0 +1,306 @@
+"""The Recipe: every choice of a run in one frozen, typed object."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from dlkit import backbones, decoders, metrics, objectives, spaces, teachers
+from dlkit.diffusion import processes, time_samplers
+from dlkit.errors import UserError
+from dlkit.files import write_text
+from dlkit.objectives._base import Objective
+from dlkit.part import explain, from_spec, part_of
+
+
+class Spec(BaseModel):
+    """Frozen settings that refuse unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def _adversary(value: Any) -> Any:
+    """True and False are short for the default adversary and none."""
+    if value is None or value is False:
+        return None
+    value = {} if value is True else value
+    return from_spec(objectives.registry, {"name": "adversarial", **value} if isinstance(value, dict) else value)
+
+
+Adversary = Annotated[
+    Objective | None,
+    BeforeValidator(_adversary),
+    PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None),
+]
+
+OptionalObjective = Annotated[
+    Objective | None,
+    BeforeValidator(lambda value: None if value is None else from_spec(objectives.registry, value)),
+    PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None),
+]
+
+
+class Optimizer(Spec):
+    """AdamW.
+
+    Attributes:
+        lr: learning rate at its highest; betas, eps, weight_decay: AdamW's.
+        clip: largest gradient norm; None clips nothing.
+    """
+
+    lr: float = Field(default=1e-5, gt=0)
+    betas: tuple[float, float] = (0.0, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+
+
+class Model(Spec):
+    """What ``dlkit train`` builds. Distillation takes all of it from the teacher.
+
+    Attributes:
+        family: how the teacher is fitted.
+        space, process, backbone: its parts.
+        seq_len: positions of source and target together.
+        tokenizer: a file or folder, a hub name, or ``train:wordpiece:8192``.
+        overlong: what to do with a text that does not fit.
+    """
+
+    family: part_of(teachers.registry) = "diffuseq"  # type: ignore[valid-type]
+    space: part_of(spaces.registry) = "embedding"  # type: ignore[valid-type]
+    process: part_of(processes.registry) = "gaussian"  # type: ignore[valid-type]
+    backbone: part_of(backbones.registry) = "diffuseq"  # type: ignore[valid-type]
+    seq_len: int = Field(default=128, ge=8)
+    tokenizer: str = "bert-base-uncased"
+    overlong: Literal["truncate", "refuse"] = "truncate"
+
+
+class Fit(Spec):
+    """How ``dlkit train`` fits a teacher.
+
+    Attributes:
+        steps, batch_size: length of the run.
+        microbatch: samples in one backward pass; None means the whole batch. Gradients are averaged.
+        optimizer: AdamW's settings.
+        lr_decay: ``linear`` falls to 0 over the run, ``constant`` does not fall.
+        warmup: steps over which the learning rate rises.
+        ema: decay of the averaged weights, which are the ones kept; it warms up as min(ema, (1 + n) / (10 + n)).
+        time_sampler: distribution of the training times.
+    """
+
+    steps: int = Field(default=50_000, ge=1)
+    batch_size: int = Field(default=2048, ge=1)
+    microbatch: int | None = Field(default=None, ge=1)
+    optimizer: Optimizer = Optimizer(lr=1e-4, betas=(0.9, 0.999))
+    lr_decay: Literal["linear", "constant"] = "linear"
+    warmup: int = Field(default=0, ge=0)
+    ema: float = Field(default=0.9999, ge=0, lt=1)
+    time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
+
+
+class Weights(Spec):
+    """Weights of the loss terms, with the paper's names (Algorithm 1).
+
+    Attributes:
+        a_dsm, b_adv_psi: denoising and adversarial term of the critic.
+        a_sd, b_adv_theta: distillation and adversarial term of the generator.
+    """
+
+    a_dsm: float = Field(default=0.5, ge=0)
+    b_adv_psi: float = Field(default=0.5, ge=0)
+    a_sd: float = Field(default=0.5, ge=0)
+    b_adv_theta: float = Field(default=0.5, ge=0)
+
+
+class UpdatePlan(Spec):
+    """Who steps when, on which samples.
+
+    Attributes:
+        critic_steps_per_generator_step: critic updates before each generator update.
+        share_samples: the last critic update and the generator update see the same generated batch.
+    """
+
+    critic_steps_per_generator_step: int = Field(default=1, ge=1)
+    share_samples: bool = False
+
+
+class Stage(Spec):
+    """One stage: the student goes on from the best one so far, the critic starts from the teacher.
+
+    Attributes:
+        steps: generator updates.
+        objective, weights, lr_generator, lr_critic: None keeps the Recipe's.
+    """
+
+    steps: int = Field(default=50_000, ge=1)
+    objective: OptionalObjective = None
+    weights: Weights | None = None
+    lr_generator: float | None = Field(default=None, gt=0)
+    lr_critic: float | None = Field(default=None, gt=0)
+
+
+class Evaluation(Spec):
+    """Validation during a run and the choice of the best model.
+
+    Attributes:
+        every: generator updates (or fitting steps) between two evaluations.
+        metric: what the best student is chosen by.
+        n_sources: sources of the validation split, the first ones.
+        num_samples: outputs for each source.
+        steps: network calls of one output; for a teacher, DDIM steps.
+    """
+
+    every: int = Field(default=200, ge=1)
+    metric: part_of(metrics.registry) = "bleu"  # type: ignore[valid-type]
+    n_sources: int = Field(default=256, ge=1)
+    num_samples: int = Field(default=1, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+
+
+class Run(Spec):
+    """How a run is carried out; none of it changes what is computed, up to rounding.
+
+    Attributes:
+        device: ``auto`` takes a GPU if there is one.
+        precision: ``bf16`` computes the networks under autocast; weights stay fp32.
+        log_every, checkpoint_every: steps.
+    """
+
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    log_every: int = Field(default=10, ge=1)
+    checkpoint_every: int = Field(default=1000, ge=1)
+
+
+class Recipe(Spec):
+    """Every choice of fitting a teacher and distilling it.
+
+    Attributes:
+        objective: what the student is trained on.
+        adv: the adversarial term; True is the default one, False or None is none.
+        decoder: states to tokens.
+        time_sampler: times at which generated and real text is noised.
+        t_init: the time the student is evaluated at.
+        x0_noise: whether texts get DiffuSeq's sigma_0 noise before they are noised; the same for real and generated.
+        batch_size: samples of one update.
+        generator, critic: optimisers of the student, and of the fake score with its head.
+        ema: decay of the averaged student, one tick for each generator update.
+        weights, plan, stages, evaluation, run, model, fit: see their classes.
+    """
+
+    objective: part_of(objectives.registry) = "sid"  # type: ignore[valid-type]
+    adv: Adversary = None
+    decoder: part_of(decoders.registry) = "linear_head"  # type: ignore[valid-type]
+    time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
+    t_init: float = Field(default=0.7455, gt=0, le=1)
+    x0_noise: Literal["none", "sigma_0"] = "none"
+    batch_size: int = Field(default=64, ge=1)
+    generator: Optimizer = Optimizer()
+    critic: Optimizer = Optimizer()
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    weights: Weights = Weights()
+    plan: UpdatePlan = UpdatePlan()
+    stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
+    evaluation: Evaluation = Evaluation()
+    run: Run = Run()
+    model: Model = Model()
+    fit: Fit = Fit()
+
+    @model_validator(mode="after")
+    def _needs_are_met(self) -> Self:
+        for objective in (self.objective, *(stage.objective for stage in self.stages)):
+            if objective is not None and "discriminator" in objective.needs.roles and self.adv is None:
+                raise ValueError(f"objective {objective.registered_name!r} needs a discriminator; set adv=true")
+        return self
+
+    def stage(self, number: int) -> Stage:
+        """Stage ``number`` (from 0) with nothing left open."""
+        stage = self.stages[number]
+        return Stage(
+            steps=stage.steps,
+            objective=stage.objective or self.objective,
+            weights=stage.weights or self.weights,
+            lr_generator=stage.lr_generator or self.generator.lr,
+            lr_critic=stage.lr_critic or self.critic.lr,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data from which an equal Recipe is made."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str = "recipe") -> Self:
+        """Validate plain data.
+
+        Raises:
+            UserError: one line that names the key, what is wrong with it and the nearest key there is.
+        """
+        if not isinstance(data, dict):
+            raise UserError(f"{where}: expected keys and values, got {type(data).__name__}")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise UserError(f"{where}: {explain(error, cls)}") from None
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Write every setting to a YAML file."""
+        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """Read a Recipe.
+
+        Raises:
+            UserError: the file is missing, is not YAML, or does not describe a Recipe.
+        """
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"cannot read the recipe {path}: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        return cls.from_dict({} if data is None else data, where=str(path))
+
+    def with_settings(self, assignments: list[str]) -> Self:
+        """A copy with ``a.b=3`` assignments applied in order; values are read as YAML.
+
+        Raises:
+            UserError: an assignment has no ``=``, its path does not exist, or its value does not fit.
+        """
+        data = self.to_dict()
+        for assignment in assignments:
+            _assign(data, assignment)
+        return type(self).from_dict(data, where="--set")
+
+
+def _assign(data: dict[str, Any], assignment: str) -> None:
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise UserError(f"--set {assignment}: expected PATH=VALUE, for example --set objective.mu=1.0")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {assignment}: {text!r} is not a YAML value; quote it") from None
+    *parents, last = path.strip().split(".")
+    node: Any = data
+    for depth, key in enumerate(parents):
+        node = node[_key(node, key, path, parents[:depth])]
+    node[_key(node, last, path, parents)] = value
+
+
+def _key(node: Any, key: str, path: str, above: list[str]) -> str | int:
+    """The key of ``node`` that a path means, or an error that lists those there are."""
+    place = ".".join(above) or "the recipe"
+    if isinstance(node, list):
+        if key.isdigit() and int(key) < len(node):
+            return int(key)
+        raise UserError(f"--set {path}: {place} has items 0 to {len(node) - 1}, not {key!r}")
+    if not isinstance(node, dict):
+        raise UserError(f"--set {path}: {place} is {node!r} and has nothing below it; set {place} itself")
+    if key not in node:
+        near = difflib.get_close_matches(key, node, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(node)}"
+        raise UserError(f"--set {path}: {place} has no {key!r}; {hint}")
+    return key

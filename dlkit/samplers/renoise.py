@@ -1,0 +1,43 @@
+"""A one-step student asked several times."""
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from dlkit.denoiser import Denoiser
+from dlkit.diffusion.condition import Condition
+from dlkit.samplers import register
+from dlkit.samplers._base import Noise, Observer, Sampler
+
+
+@register(
+    "renoise",
+    description="one-step output, noised to a lower level and denoised again, k calls in all",
+    paper="Chen, Zhang & Zhou 2025, DLM-One (arXiv 2506.00290), table 4",
+)
+class Renoise(Sampler):
+    """e_1 = G(z, t_1); e_k = G(alpha(t_k) e_{k-1} + sigma(t_k) z_k, t_k), with t_k = t_init (1 - (k - 1) / steps).
+
+    The paper does not give its times; evenly spaced ones are this project's choice.
+
+    Attributes:
+        steps: calls.
+        t_init: time of the first call.
+    """
+
+    steps: int = Field(default=2, ge=1)
+    t_init: float = Field(default=0.7455, gt=0.0, le=1.0)
+
+    def sample(
+        self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
+    ) -> Float[Tensor, "b l d"]:
+        x = noise(0)
+        for k in range(self.steps):
+            now = self.t_init * (1.0 - k / self.steps)
+            t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
+            x_t = x if k == 0 else denoiser.process.q_sample(x, t, noise(k), cond)
+            x = cond.apply(denoiser.predict(x_t, t, cond).x0)
+            if observe is not None:
+                observe(k, now, x_t, x)
+        return x

@@ -1,0 +1,6 @@
+"""Noise schedules: alpha(t) and sigma(t) of the forward process x_t = alpha x0 + sigma eps, t in [0, 1], t = 0 clean."""
+
+from dlkit.registry import Registry
+
+registry: Registry = Registry("schedules", __name__)
+register, names, get, entry = registry.register, registry.names, registry.get, registry.entry

@@ -1,0 +1,68 @@
+"""Token embeddings as the continuous state."""
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from dlkit.part import Part
+from dlkit.spaces import register
+
+
+class EmbeddingSpace(nn.Module):
+    """x0 = E[w]: one row of a table for each token; ``lm_head`` reads states through the same table plus a bias.
+
+    Parameters carry the names of the original DiffuSeq network.
+    """
+
+    def __init__(self, vocab_size: int, dim: int) -> None:
+        super().__init__()
+        self.word_embedding = nn.Embedding(vocab_size, dim)
+        self.lm_head = nn.Linear(dim, vocab_size)
+        self.lm_head.weight = self.word_embedding.weight
+
+    @property
+    def dim(self) -> int:
+        return self.word_embedding.embedding_dim
+
+    @property
+    def vocab_size(self) -> int:
+        return self.word_embedding.num_embeddings
+
+    @property
+    def table(self) -> Float[Tensor, "v d"]:
+        """The embedding of every token."""
+        return self.word_embedding.weight
+
+    def embed(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
+        return self.word_embedding(ids)
+
+    def logits(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l v"]:
+        """x E^T + bias."""
+        return self.lm_head(x)
+
+
+@register(
+    "embedding",
+    description="a learned table of token embeddings, prior N(0, I)",
+    paper="Gong et al. 2023, DiffuSeq (arXiv 2210.08933); Li et al. 2022, Diffusion-LM (arXiv 2205.14217)",
+)
+class EmbeddingSpec(Part):
+    """Settings of an :class:`EmbeddingSpace`.
+
+    Attributes:
+        dim: width d of an embedding.
+    """
+
+    dim: int = Field(default=128, ge=1)
+
+    def build(self, vocab_size: int) -> EmbeddingSpace:
+        """A space with N(0, 1) embeddings, as the original starts from."""
+        return EmbeddingSpace(vocab_size, self.dim)
+
+
+def sigma_0_noised(
+    x0: Float[Tensor, "b l d"], sigma_0: float, eps: Float[Tensor, "b l d"]
+) -> Float[Tensor, "b l d"]:
+    """The start of DiffuSeq's forward process: embedding + sigma_0 noise."""
+    return torch.add(x0, eps, alpha=sigma_0)

@@ -1,0 +1,6 @@
+"""Teacher families: how each is fitted, and how its original checkpoints are read and written."""
+
+from dlkit.registry import Registry
+
+registry: Registry = Registry("teachers", __name__)
+register, names, get, entry = registry.register, registry.names, registry.get, registry.entry

@@ -1,0 +1,51 @@
+"""The DiffuSeq family."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlkit.denoiser import Denoiser
+from dlkit.diffusion.condition import Condition
+from dlkit.spaces.embedding import sigma_0_noised
+from dlkit.teachers import register
+from dlkit.teachers._base import FitBatch, TeacherFamily
+
+
+@register(
+    "diffuseq",
+    description="partial noising of one sequence [source, target]; embeddings are learned with the network",
+    paper="Gong et al. 2023, DiffuSeq (arXiv 2210.08933), eq. 8",
+    licence="MIT (original code)",
+)
+class Diffuseq(TeacherFamily):
+    """DiffuSeq's loss, the mean over all positions, source and padding included, of
+
+        mse          |x_start - x0(x_t)|^2, with the bare embedding as target at the lowest time
+        decoder_nll  cross-entropy of the tokens given x_start, which keeps embeddings apart
+        tT           |alpha(1) x_start|^2, nearly zero under the sqrt schedule
+
+    with x_start = E[w] + sigma_0 eps_0 and the source of x_t held at x_start (the noisy anchor of the original).
+    """
+
+    def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:
+        process, space = denoiser.process, denoiser.space
+        x_mean = space.embed(batch.ids)
+        x_start = sigma_0_noised(x_mean, process.sigma_0, batch.eps_0)
+        cond = Condition(x_start, batch.mask)
+        x0 = denoiser.predict(process.q_sample(x_start, batch.t, batch.eps_t, cond), batch.t, cond).x0
+        lowest = (batch.t <= process.noise_schedule.t_min)[:, None, None]
+        nll = F.cross_entropy(rearrange(space.logits(x_start), "b l v -> (b l) v"), batch.ids.flatten(), reduction="none")
+        alpha_1 = process.alpha(torch.ones_like(batch.t), x_start)
+        return {
+            "mse": (torch.where(lowest, x_mean, x_start) - x0).square().mean((1, 2)),
+            "decoder_nll": nll.view_as(batch.ids).mean(1),
+            "tT": (alpha_1 * x_start).square().mean((1, 2)),
+        }
+
+
+def official_state(denoiser: Denoiser) -> dict[str, Tensor]:
+    """The parameters under the names of the original checkpoint: 211 of them at the official size."""
+    state = denoiser.state_dict()
+    return {name.partition(".")[2]: tensor for name, tensor in state.items()}

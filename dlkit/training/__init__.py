@@ -1,0 +1,1 @@
+"""Fitting teachers and distilling them: engine, update plan, checkpoints, health."""

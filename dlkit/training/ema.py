@@ -1,0 +1,41 @@
+"""Exponential moving average of weights."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """shadow <- d shadow + (1 - d) weight, with d = min(decay, (1 + n) / (10 + n)) at the n-th tick.
+
+    Args:
+        module: whose parameters are averaged, in their order.
+        decay: the final d.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay, self.ticks = decay, 0
+        self.shadow = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def tick(self, module: nn.Module) -> None:
+        """Take in the present weights."""
+        decay = min(self.decay, (1 + self.ticks) / (10 + self.ticks))
+        weights = [p.detach() for _, p in module.named_parameters()]
+        torch._foreach_lerp_(list(self.shadow.values()), weights, 1.0 - decay)
+        self.ticks += 1
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Give a module the averaged weights."""
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.shadow[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """The averaged weights by name."""
+        return self.shadow
+
+    def load(self, state: dict[str, Tensor], ticks: int) -> None:
+        """Go on from a saved state."""
+        for name, tensor in self.shadow.items():
+            tensor.copy_(state[name])
+        self.ticks = ticks

@@ -1,0 +1,209 @@
+"""Fitting a teacher."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlkit.data.pairs import has_split, read_split
+from dlkit.data.sequences import Batch
+from dlkit.data.tokenizer import make_tokenizer
+from dlkit.denoiser import Denoiser
+from dlkit.generator import Architecture, Teacher
+from dlkit.metrics._base import Metric
+from dlkit.randomness import Stream
+from dlkit.recipe import Fit, Recipe
+from dlkit.teachers._base import FitBatch
+from dlkit.training import checkpoint
+from dlkit.training.checkpoint import State
+from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
+from dlkit.training.ema import Ema
+from dlkit.training.engine import Engine, TorchEngine
+from dlkit.training.folder import Clock, RunFolder
+from dlkit.training.health import text_health, time_bins
+from dlkit.training.progress import Reporter
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What ``fit`` leaves behind.
+
+    Attributes:
+        teacher: folder of the teacher (averaged weights).
+        log: file of the training log.
+    """
+
+    teacher: Path
+    log: Path
+
+
+def fit(
+    recipe: Recipe,
+    data: str | Path,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> FitResult:
+    """Fit a teacher to a data folder.
+
+    Args:
+        recipe: its ``model``, ``fit``, ``decoder``, ``evaluation`` and ``run`` are used.
+        data: folder with train.jsonl[.gz] and, for validation, valid.jsonl[.gz].
+        out: folder of the run; the teacher is in ``out/teacher``.
+        seed: of weights, order and noise.
+        resume: go on from the last checkpoint.
+
+    Raises:
+        UserError: the data, the recipe or the output folder cannot be used.
+    """
+    reporter = reporter or Reporter()
+    engine = TorchEngine(recipe.run)
+    folder = RunFolder(out, "train", recipe, {"seed": seed, "data": data_identity(data)}, resume)
+    trainer = Fitter(recipe, data, engine, seed, folder, reporter)
+    trainer.run()
+    folder.close()
+    return FitResult(folder.path / "teacher", folder.log_file)
+
+
+class Fitter:
+    """The state and the loop of one fit."""
+
+    def __init__(
+        self, recipe: Recipe, data: str | Path, engine: Engine, seed: int, folder: RunFolder, reporter: Reporter
+    ) -> None:
+        self.recipe, self.settings, self.engine = recipe, recipe.fit, engine
+        self.seed, self.folder, self.reporter = seed, folder, reporter
+        model = recipe.model
+        pairs = read_split(data, "train")
+        self.tokenizer = make_tokenizer(model.tokenizer, (text for pair in pairs for text in (pair.src, *pair.refs)))
+        self.corpus = Corpus(data, self.tokenizer, model.seq_len, model.overlong, pairs)
+        if self.corpus.rows.n_truncated:
+            reporter.say(f"{self.corpus.rows.n_truncated} of {len(self.corpus.rows)} pairs were cut to {model.seq_len} tokens")
+        self.held_out = HeldOut.read(data, "valid", recipe.evaluation.n_sources) if has_split(data, "valid") else None
+        self.architecture = teacher_architecture(recipe, self.tokenizer.vocab_size)
+        self.denoiser: Denoiser = engine.setup(self.architecture.build(seed))  # type: ignore[assignment]
+        self.optimizer = engine.optimizer(self.denoiser.parameters(), self.settings.optimizer, self.settings.optimizer.lr)
+        self.ema = Ema(self.denoiser, self.settings.ema)
+        self.done, self.clock = 0, Clock()
+        self._go_on()
+
+    def run(self) -> None:
+        """Fit to the end and write the teacher."""
+        total, every = self.settings.steps, self.recipe.run
+        with self.reporter.loop("fit", total, self.done) as loop:
+            for step in range(self.done, total):
+                terms = self.step(step)
+                self.done = step + 1
+                if self.done % every.log_every == 0 or self.done == total:
+                    values = {name: round(float(value), 6) for name, value in terms.items()}
+                    self.folder.log(kind="fit", step=self.done, seconds=round(self.clock.seconds, 2), **values)
+                    loop.update(self.done, f"loss {values['loss']:.4f}")
+                if self.held_out is not None and self.done % self.recipe.evaluation.every == 0:
+                    self.evaluate()
+                if self.done % every.checkpoint_every == 0 or self.done == total:
+                    self.save()
+        self.averaged().save_pretrained(self.folder.path / "teacher")
+
+    def step(self, step: int) -> dict[str, Any]:
+        """One update: draw, loss, gradient, AdamW, average."""
+        draw = self.corpus.draw(self.settings.batch_size, step, self.seed, self.engine.device)
+        set_lr(self.optimizer, self.settings, step)
+        torch.manual_seed(Stream(self.seed, "fit/dropout", step).integer())
+        self.denoiser.train()
+        sums: dict[str, Any] = {}
+        for part in self.microbatches(draw, step):
+            share = len(part.t) / self.settings.batch_size
+            with self.engine.autocast():
+                terms = self.architecture.family.losses(self.denoiser, part)
+            loss = torch.stack([term.mean() for term in terms.values()]).sum()
+            self.engine.backward(loss * share)
+            for name, value in {"loss": loss, **{name: term.mean() for name, term in terms.items()}}.items():
+                sums[name] = sums.get(name, 0.0) + value.detach() * share
+            sums |= time_bins(terms["mse"], part.t) if "mse" in terms and self.logs(step) else {}
+        sums["grad_norm"] = self.engine.step(self.optimizer, self.settings.optimizer.clip)
+        self.ema.tick(self.denoiser)
+        return sums
+
+    def logs(self, step: int) -> bool:
+        return (step + 1) % self.recipe.run.log_every == 0 or step + 1 == self.settings.steps
+
+    def microbatches(self, draw: Draw, step: int) -> Iterator[FitBatch]:
+        """The batch in pieces, with all random numbers drawn."""
+        size = self.settings.microbatch or self.settings.batch_size
+        shape = (draw.batch.ids.shape[1], self.denoiser.space.dim)
+        schedule = self.architecture.process.noise_schedule
+        for ids, mask, index in zip(draw.batch.ids.split(size), draw.batch.mask.split(size), draw.index.split(size), strict=True):
+            streams = {name: Stream(self.seed, f"fit/{name}", step) for name in ("time", "eps_0", "eps_t")}
+            t = self.settings.time_sampler.sample(streams["time"].uniform(index), schedule)
+            yield FitBatch(ids, mask, t, streams["eps_0"].normal(index, *shape), streams["eps_t"].normal(index, *shape))
+
+    def averaged(self) -> Teacher:
+        """The teacher with the averaged weights, as a model of its own."""
+        denoiser = self.architecture.build(self.seed).to(self.engine.device)
+        self.ema.copy_to(denoiser)
+        return Teacher(denoiser, self.tokenizer, self.architecture, self.recipe)
+
+    def evaluate(self) -> None:
+        """Validate the averaged weights on a few texts."""
+        assert self.held_out is not None
+        settings = self.recipe.evaluation
+        texts = self.averaged().generate(
+            self.held_out.sources, num_samples=settings.num_samples, steps=settings.steps or 20, seed=self.seed
+        )
+        metric: Metric = settings.metric  # type: ignore[assignment]
+        score = metric.score(self.held_out.cases(texts))
+        health = text_health(self.held_out.sources, texts)
+        self.folder.log(kind="valid", step=self.done, **{metric.registered_name: round(score, 6)}, **health)
+        self.reporter.say(f"step {self.done}: {metric.registered_name} {score:.4f}, copies {health['copy']:.2f}")
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        state = State(values={"ticks": self.ema.ticks, "seconds": self.clock.seconds})
+        state.put("denoiser", checkpoint.module_state(self.denoiser))
+        state.put("optimizer", checkpoint.optimizer_state(self.optimizer))
+        state.put("ema", self.ema.state())
+        checkpoint.save(self.folder.checkpoints, self.done, state)
+
+    def _go_on(self) -> None:
+        """Continue from the last checkpoint, if there is one."""
+        path = checkpoint.latest(self.folder.checkpoints)
+        if path is None:
+            self.folder.rewind(0)
+            return
+        state = checkpoint.load(path)
+        checkpoint.load_module(self.denoiser, state.part("denoiser"))
+        checkpoint.load_optimizer(self.optimizer, state.part("optimizer"))
+        self.ema.load(state.part("ema"), state.values["ticks"])
+        self.done, self.clock = state.values["step"], Clock(state.values["seconds"])
+        self.folder.rewind(self.done)
+        self.reporter.say(f"going on from step {self.done}")
+
+
+def set_lr(optimizer: torch.optim.Optimizer, settings: Fit, step: int) -> None:
+    """Warm up linearly, then fall linearly to 0 over the run or stay."""
+    factor = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.lr_decay == "linear":
+        factor *= 1.0 - step / settings.steps
+    for group in optimizer.param_groups:
+        group["lr"] = settings.optimizer.lr * factor
+
+
+def teacher_architecture(recipe: Recipe, vocab_size: int) -> Architecture:
+    """What a Recipe's ``model`` section says, with DDIM as the sampler of choice."""
+    model = recipe.model
+    return Architecture(
+        family=model.family,
+        space=model.space,
+        process=model.process,
+        backbone=model.backbone,
+        decoder=recipe.decoder,
+        sampler="ddim",
+        vocab_size=vocab_size,
+        seq_len=model.seq_len,
+        overlong=model.overlong,
+    )

@@ -1,0 +1,35 @@
+"""Signs of a run going wrong: copying, padding, repetition, collapse, and where in time the error sits."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+BINS = 4
+
+
+def time_bins(value: Float[Tensor, " b"], t: Float[Tensor, " b"]) -> dict[str, float]:
+    """Mean of a per-sample value over the samples of each quarter of [0, 1] that has any."""
+    which = (t * BINS).long().clamp(max=BINS - 1).tolist()
+    values = value.detach().float().tolist()
+    found = {b: [v for v, k in zip(values, which, strict=True) if k == b] for b in range(BINS)}
+    return {f"t{b / BINS:.2f}-{(b + 1) / BINS:.2f}": sum(vs) / len(vs) for b, vs in found.items() if vs}
+
+
+def text_health(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Shares over all texts, except ``unique``.
+
+    empty      nothing was written before the end mark
+    repetition words that repeat the word before them
+    copy       equal to the source
+    unique     distinct texts among the samples of a source (mean over sources)
+    """
+    flat = [(source, text) for source, group in zip(sources, texts, strict=True) for text in group]
+    words = [text.split() for _, text in flat]
+    repeats = sum(a == b for ws in words for a, b in zip(ws, ws[1:], strict=False))
+    return {
+        "empty": sum(not text.strip() for _, text in flat) / len(flat),
+        "repetition": repeats / max(sum(max(len(ws) - 1, 0) for ws in words), 1),
+        "copy": sum(text.split() == source.lower().split() for source, text in flat) / len(flat),
+        "unique": sum(len(set(group)) / len(group) for group in texts) / len(texts),
+    }

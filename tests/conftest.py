@@ -1,0 +1,45 @@
+"""Set up every test: threads, caches, no network, and what tests of compiled code need.
+
+dlkit is not imported here at the top, because the shape checks must be in place first.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before torch is imported: OpenMP threads that wait for each other on shared cores stall for tens of milliseconds.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "inductor"))
+
+import jaxtyping
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Compiling warns of torch's own affairs; elsewhere a warning is an error."""
+    for item in items:
+        if item.get_closest_marker("compile"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture(autouse=True)
+def _compile_marker(request: pytest.FixtureRequest) -> Iterator[None]:
+    """For tests marked ``compile``: checked functions break the graph, so the shape checks rest meanwhile."""
+    if not request.node.get_closest_marker("compile"):
+        yield
+        return
+    _need_compiler()
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def _need_compiler() -> None:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        pytest.skip("no C++ compiler")

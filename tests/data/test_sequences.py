@@ -1,0 +1,161 @@
+"""The sequence format against DiffuSeq's own code, its laws, and the order of batches."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlkit.data.pairs import Pair
+from dlkit.data.sequences import EncodedPairs, batch_indices, epoch_order, merge_pair, merge_source
+from dlkit.data.tokenizer import Tokenizer, make_tokenizer
+from dlkit.errors import UserError
+
+CASES = json.loads((Path(__file__).parents[1] / "golden/diffuseq/text_format/cases.json").read_text())
+PAD, CLS, SEP = 0, 2, 3
+TEXT = st.lists(st.integers(5, 99), max_size=30).map(lambda words: [CLS, *words, SEP])
+
+
+@pytest.mark.parametrize("group", CASES, ids=lambda group: f"length {group['seq_len']}")
+def test_merging_is_diffuseqs(group: dict) -> None:
+    for item in group["items"]:
+        merged = merge_pair(item["src"], item["trg"], group["seq_len"], group["sep_token_id"], group["pad_token_id"])
+        assert merged == (item["input_ids"], item["input_mask"])
+
+
+@given(TEXT, TEXT)
+def test_a_pair_that_fits_can_be_read_back(src: list[int], trg: list[int]) -> None:
+    seq_len = 65  # room for the longest two texts
+    for overlong in ("truncate", "refuse"):
+        ids, mask = merge_pair(src, trg, seq_len, SEP, PAD, overlong)
+        given_part = [i for i, m in zip(ids, mask, strict=True) if m == 0]
+        target = [i for i, m in zip(ids, mask, strict=True) if m == 1]
+        assert given_part == [*src, SEP]
+        assert target == trg + [PAD] * (seq_len - len(src) - 1 - len(trg))
+
+
+@given(TEXT, TEXT, st.integers(3, 70))
+def test_any_pair_makes_a_sequence_of_the_length(src: list[int], trg: list[int], seq_len: int) -> None:
+    ids, mask = merge_pair(src, trg, seq_len, SEP, PAD)
+    assert len(ids) == len(mask) == seq_len
+    assert all(a <= b for a, b in pairwise(mask))
+    cut = mask.index(1)
+    words = ids[: cut - 2], ids[cut : len(ids) - ids[::-1].index(SEP) - 1]
+    assert words[0] == src[: len(words[0])]
+    assert words[1] == trg[: len(words[1])]
+    if (
+        len(src) + len(trg) + 1 > seq_len
+    ):  # only the longer part is cut, so a cut part is not the shorter one by more than 1
+        assert seq_len - 4 <= len(words[0]) + len(words[1]) <= seq_len - 3
+        assert len(words[0]) == len(src) - 1 or len(words[0]) >= len(words[1]) - 1
+        assert len(words[1]) == len(trg) - 1 or len(words[1]) >= len(words[0]) - 1
+
+
+def test_refusing_begins_where_the_pair_no_longer_fits() -> None:
+    src, trg = [CLS, 5, 6, SEP], [CLS, 7, SEP]
+    assert merge_pair(src, trg, 8, SEP, PAD, "refuse")[0] == [*src, SEP, *trg]
+    with pytest.raises(
+        UserError, match=r"^line 9: 4 source and 3 target ids, but only 6 fit .* of 7; set model\.overlong"
+    ):
+        merge_pair(src, trg, 7, SEP, PAD, "refuse", where="line 9")
+
+
+def test_sequences_that_cannot_be() -> None:
+    with pytest.raises(UserError, match=r"set model\.seq_len to 3"):
+        merge_pair([CLS, SEP], [CLS, SEP], 2, SEP, PAD)
+    with pytest.raises(UserError, match=r"set model\.seq_len to 6"):
+        merge_source([CLS, SEP], 5, SEP, PAD)
+    for src, trg in (([], [CLS, SEP]), ([CLS, SEP], [])):
+        with pytest.raises(ValueError, match="without any id"):
+            merge_pair(src, trg, 9, SEP, PAD)
+
+
+@given(TEXT, st.integers(6, 70))
+def test_a_source_alone_leaves_room_for_a_target(src: list[int], seq_len: int) -> None:
+    ids, mask = merge_source(src, seq_len, SEP, PAD)
+    n_given = mask.count(0)
+    assert len(ids) == len(mask) == seq_len
+    assert n_given == min(len(src) + 1, seq_len - 4)
+    assert mask == [0] * n_given + [1] * (seq_len - n_given)
+    assert ids == [*src[: n_given - 2], SEP, SEP] + [PAD] * (seq_len - n_given)
+
+
+@given(TEXT)
+def test_source_and_pair_agree_on_the_given_part(src: list[int]) -> None:
+    ids, mask = merge_pair(src, [CLS, 7, SEP], 64, SEP, PAD)
+    alone, alone_mask = merge_source(src, 64, SEP, PAD)
+    assert mask == alone_mask
+    assert ids[: mask.index(1)] == alone[: mask.index(1)]
+
+
+def test_an_overlong_source_can_be_refused() -> None:
+    src = [CLS, 5, 6, SEP]
+    assert merge_source(src, 9, SEP, PAD, "refuse")[1].count(1) == 4
+    with pytest.raises(UserError, match=r"^query: 4 source ids, but only 3 fit .* model\.seq_len$"):
+        merge_source(src, 8, SEP, PAD, "refuse", where="query")
+
+
+PAIRS = [Pair("a b c", ("d e", "e")), Pair("b", ("a",)), Pair("a b c d e a b c", ("a b c d e",))]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return make_tokenizer("train:word:100", [text for pair in PAIRS for text in (pair.src, *pair.refs)])
+
+
+def test_encoded_pairs(tokenizer: Tokenizer) -> None:
+    data = EncodedPairs.encode(PAIRS, tokenizer, 14)
+    assert (len(data), data.n_truncated, data.ids.dtype) == (4, 1, torch.int16)
+    rows = [(pair.src, ref) for pair in PAIRS for ref in pair.refs]
+    batch = data.gather(torch.tensor([3, 1, 1, 0]))
+    assert batch.ids.dtype == torch.int64
+    assert batch.index.tolist() == [3, 1, 1, 0]
+    for ids, mask, index in zip(batch.ids.tolist(), batch.mask.tolist(), [3, 1, 1, 0], strict=True):
+        src, trg = map(tokenizer.encode, rows[index])
+        assert (ids, [int(m) for m in mask]) == merge_pair(src, trg, 14, tokenizer.sep_id, tokenizer.pad_id)
+
+
+def test_encoding_refuses_what_is_too_long_or_empty(tokenizer: Tokenizer) -> None:
+    assert EncodedPairs.encode(PAIRS, tokenizer, 18, "refuse").n_truncated == 0
+    with pytest.raises(UserError, match=r"^train: pair 3: 10 source and 7 target ids"):
+        EncodedPairs.encode(PAIRS, tokenizer, 17, "refuse", "train")
+    with pytest.raises(UserError, match=r"^train: no pairs"):
+        EncodedPairs.encode([], tokenizer, 17, name="train")
+
+
+SEEDS = st.integers(0, 2**40)
+
+
+@given(st.integers(1, 200), SEEDS, st.integers(0, 50))
+def test_an_epoch_is_a_permutation_and_a_pure_function(n: int, seed: int, epoch: int) -> None:
+    torch.manual_seed(seed % 7)
+    order = epoch_order(n, seed, epoch)
+    assert sorted(order.tolist()) == list(range(n))
+    state = torch.get_rng_state()
+    again = epoch_order(n, seed, epoch)
+    assert torch.equal(order, again)
+    assert torch.equal(state, torch.get_rng_state())
+    order.zero_()  # the caller may do with it what he likes
+    assert torch.equal(again, epoch_order(n, seed, epoch))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    orders = {tuple(epoch_order(50, seed, epoch).tolist()) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25
+
+
+@given(st.integers(1, 40), st.integers(1, 50), SEEDS, st.integers(1, 12))
+def test_batches_are_the_epochs_in_a_row(n: int, batch_size: int, seed: int, steps: int) -> None:
+    stream = torch.cat([batch_indices(n, batch_size, step, seed) for step in range(steps)])
+    epochs = torch.cat([epoch_order(n, seed, epoch) for epoch in range(len(stream) // n + 1)])
+    assert len(stream) == steps * batch_size
+    assert torch.equal(stream, epochs[: len(stream)])
+
+
+@pytest.mark.parametrize(("n", "batch_size", "step"), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
+def test_batches_that_cannot_be(n: int, batch_size: int, step: int) -> None:
+    with pytest.raises(ValueError, match="need n >= 1"):
+        batch_indices(n, batch_size, step, 0)
