@@ -1,13 +1,15 @@
 """What a user holds: a model that writes text, with everything it needs in one folder."""
 
+import hashlib
 import itertools
+import json
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -25,6 +27,8 @@ from dlkit.part import from_spec, part_of
 from dlkit.randomness import Stream, hash64
 from dlkit.recipe import Recipe, Spec
 from dlkit.samplers._base import Observer, Sampler
+
+_T = TypeVar("_T")
 
 WEIGHTS = "model.safetensors"
 _TIED = "space.lm_head.weight"
@@ -107,8 +111,18 @@ class TextModel:
             raise UserError(f"steps={chosen.steps} is more than the {most} steps this model was trained with")
         return chosen
 
+    def generate(self, sources: Sequence[str], **options: Any) -> list[list[str]]:
+        """Write texts; see :meth:`generate_tokens` for the options.
+
+        Returns:
+            for each source its ``num_samples`` texts: what stands between [CLS] and the first [SEP].
+        """
+        groups = self.generate_tokens(sources, **options)
+        texts = self.tokenizer.decode_batch([self.until_end(ids) for group in groups for ids in group])
+        return _grouped(texts, options.get("num_samples", 1))
+
     @torch.inference_mode()
-    def generate(
+    def generate_tokens(
         self,
         sources: Sequence[str],
         *,
@@ -119,8 +133,8 @@ class TextModel:
         batch_size: int = 256,
         decoder: str | dict[str, Any] | Decoder | None = None,
         observe: Observer | None = None,
-    ) -> list[list[str]]:
-        """Write ``num_samples`` texts for each source.
+    ) -> list[list[list[int]]]:
+        """The tokens of all generated positions, padding included.
 
         The noise of a text is a function of (seed, source, number of the sample): batch mates do not change it.
 
@@ -134,25 +148,22 @@ class TextModel:
             decoder: name or settings; None is the model's own.
             observe: called after each network call, see :class:`dlkit.samplers._base.Sampler`.
 
-        Returns:
-            for each source its ``num_samples`` texts.
-
         Raises:
             UserError: a source does not fit, or an argument is out of range.
         """
         if num_samples < 1 or batch_size < 1:
             raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
         chosen = self.choose_sampler(sampler, steps)
-        decoder = from_spec(decoders.registry, decoder) if decoder is not None else self.architecture.decoder
+        reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
         rows, masks = self._encode(sources)
         keys = torch.tensor([hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)])
         wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
-        texts: list[str] = []
+        written: list[list[int]] = []
         for part in torch.arange(len(wanted)).split(batch_size):
             ids, mask = rows[wanted[part]].to(self.device), masks[wanted[part]].to(self.device)
             x = self._states(chosen, ids, mask, keys[part].to(self.device), seed, observe)
-            texts += self._texts(decoder.decode(x, self.denoiser.space), mask)
-        return [texts[k : k + num_samples] for k in range(0, len(texts), num_samples)]
+            written += _where(reader.decode(x, self.denoiser.space), mask)
+        return _grouped(written, num_samples)
 
     def _encode(self, sources: Sequence[str]) -> tuple[Int[Tensor, "n l"], Tensor]:
         arch, tok = self.architecture, self.tokenizer
@@ -177,15 +188,18 @@ class TextModel:
         shape = (ids.shape[1], space.dim)
         return sampler.sample(self.denoiser, cond, lambda k: stream.at(k).normal(keys, *shape), observe)
 
-    def _texts(self, tokens: Tensor, mask: Tensor) -> list[str]:
-        rows, keep = tokens.tolist(), mask.tolist()
-        written = [[token for token, free in zip(row, kept, strict=True) if free] for row, kept in zip(rows, keep, strict=True)]
-        return self.tokenizer.decode_batch([self._until_end(ids) for ids in written])
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        """The text between the first [CLS] mark and the first [SEP] after it."""
+    def until_end(self, ids: list[int]) -> list[int]:
+        """The text between a leading [CLS] mark and the first [SEP]."""
         ids = ids[1:] if ids and ids[0] == self.tokenizer.cls_id else ids
         return list(itertools.takewhile(lambda token: token != self.tokenizer.sep_id, ids))
+
+    def fingerprint(self) -> str:
+        """A hash of the weights and the settings."""
+        digest = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode())
+        for name, tensor in sorted(self.denoiser.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def config(self) -> dict[str, Any]:
         """The content of ``config.json``."""
@@ -304,6 +318,16 @@ def _refuse_differences(wanted: dict[str, Tensor], found: dict[str, Tensor], fil
     for name, tensor in wanted.items():
         if tensor.shape != found[name].shape:
             raise UserError(f"{file}: {name} has shape {tuple(found[name].shape)}, config.json implies {tuple(tensor.shape)}")
+
+
+def _where(tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> list[list[int]]:
+    """The tokens at the True positions of each row."""
+    pairs = zip(tokens.tolist(), mask.tolist(), strict=True)
+    return [list(itertools.compress(row, keep)) for row, keep in pairs]
+
+
+def _grouped(items: list[_T], size: int) -> list[list[_T]]:
+    return [items[k : k + size] for k in range(0, len(items), size)]
 
 
 def _some(names: Iterable[str]) -> str:

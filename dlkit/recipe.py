@@ -20,6 +20,10 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    def replace(self, **settings: Any) -> Self:
+        """A copy with some settings changed, validated like a new one."""
+        return type(self).model_validate({**self.model_dump(), **settings})
+
 
 def _adversary(value: Any) -> Any:
     """True and False are short for the default adversary and none."""
@@ -155,7 +159,7 @@ class Evaluation(Spec):
     every: int = Field(default=200, ge=1)
     metric: part_of(metrics.registry) = "bleu"  # type: ignore[valid-type]
     n_sources: int = Field(default=256, ge=1)
-    num_samples: int = Field(default=1, ge=1)
+    num_samples: int = Field(default=2, ge=1)
     steps: int | None = Field(default=None, ge=1)
 
 

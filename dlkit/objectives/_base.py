@@ -54,12 +54,13 @@ class Roles(Protocol):
 
     process: GaussianProcess
 
-    def teacher(self, noised: Noised) -> Prediction:
-        """The teacher's prediction; its parameters never get a gradient."""
+    def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
+        """The teacher's prediction; its parameters never get a gradient, and without ``graph`` neither does its input."""
         ...
 
-    def fake_score(self, noised: Noised) -> Prediction:
-        """The fake score's prediction: trainable in the critic's turn, frozen in the generator's."""
+    def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
+        """The fake score's prediction: trainable in the critic's turn, frozen in the generator's. An objective that needs
+        no gradient through its input says so with ``graph=False``."""
         ...
 
     def discriminator(self, noised: Noised) -> Float[Tensor, " b"]:

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,13 +36,11 @@ class Sid(Objective):
     detach_scores: bool = False
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
-        with torch.set_grad_enabled(not self.detach_scores):  # detached scores need no graph at all
-            x0_teacher = roles.teacher(fake).x0
-        x0_fake = roles.fake_score(fake).x0
+        graph = not self.detach_scores
         loss = score_distillation(
             fake.x0,
-            x0_teacher,
-            x0_fake,
+            roles.teacher(fake, graph).x0,
+            roles.fake_score(fake, graph).x0,
             fake.cond.mask,
             mu=self.mu,
             weight=self.weight,

@@ -68,6 +68,12 @@ class HeldOut:
         pairs = read_split(folder, split)[:limit]
         return cls(pairs, grammar.Grammar() if grammar.is_grammar(folder) else None)
 
+    def normalised(self, tokenizer: Tokenizer) -> "HeldOut":
+        """References as the model would write them (encoded and decoded again), which is how DiffuSeq scores."""
+        refs = iter(tokenizer.decode_batch(tokenizer.encode_batch([ref for pair in self.pairs for ref in pair.refs])))
+        pairs = [Pair(pair.src, tuple(next(refs) for _ in pair.refs)) for pair in self.pairs]
+        return HeldOut(pairs, self.grammar)
+
     @property
     def sources(self) -> list[str]:
         return [pair.src for pair in self.pairs]

@@ -23,8 +23,9 @@ from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
-from dlkit.training.health import text_health, time_bins
+from dlkit.training.health import time_bins
 from dlkit.training.progress import Reporter
+from dlkit.training.validation import validate
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class Fitter:
         self.corpus = Corpus(data, self.tokenizer, model.seq_len, model.overlong, pairs)
         if self.corpus.rows.n_truncated:
             reporter.say(f"{self.corpus.rows.n_truncated} of {len(self.corpus.rows)} pairs were cut to {model.seq_len} tokens")
-        self.held_out = HeldOut.read(data, "valid", recipe.evaluation.n_sources) if has_split(data, "valid") else None
+        self.held_out: HeldOut | None = None
+        if has_split(data, "valid"):
+            self.held_out = HeldOut.read(data, "valid", recipe.evaluation.n_sources).normalised(self.tokenizer)
         self.architecture = teacher_architecture(recipe, self.tokenizer.vocab_size)
         self.denoiser: Denoiser = engine.setup(self.architecture.build(seed))  # type: ignore[assignment]
         self.optimizer = engine.optimizer(self.denoiser.parameters(), self.settings.optimizer, self.settings.optimizer.lr)
@@ -152,12 +155,9 @@ class Fitter:
         """Validate the averaged weights on a few texts."""
         assert self.held_out is not None
         settings = self.recipe.evaluation
-        texts = self.averaged().generate(
-            self.held_out.sources, num_samples=settings.num_samples, steps=settings.steps or 20, seed=self.seed
-        )
         metric: Metric = settings.metric  # type: ignore[assignment]
-        score = metric.score(self.held_out.cases(texts))
-        health = text_health(self.held_out.sources, texts)
+        steps = settings.steps or 20
+        score, health = validate(self.averaged(), self.held_out, metric, settings.num_samples, steps, self.seed)
         self.folder.log(kind="valid", step=self.done, **{metric.registered_name: round(score, 6)}, **health)
         self.reporter.say(f"step {self.done}: {metric.registered_name} {score:.4f}, copies {health['copy']:.2f}")
 

@@ -20,13 +20,13 @@ class Posterior:
 
     Attributes:
         mean: its mean.
-        std: its standard deviation, sigma_{t|s} sigma_s / sigma_t.
+        std: its standard deviation, sigma_{t|s} sigma_s / sigma_t, shaped to multiply the mean.
         std_large: sigma_{t|s}, the standard deviation of q(x_t | x_s) up to scale; DDPM's "fixed large" choice.
     """
 
     mean: Float[Tensor, "b *n"]
-    std: Float[Tensor, "b *n"]
-    std_large: Float[Tensor, "b *n"]
+    std: Float[Tensor, "b *m"]
+    std_large: Float[Tensor, "b *m"]
 
 
 @register(

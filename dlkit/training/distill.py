@@ -1,0 +1,331 @@
+"""Distillation: DLM-One's Algorithm 1 with interchangeable parts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlkit.data.pairs import has_split, read_split
+from dlkit.denoiser import Denoiser
+from dlkit.errors import UserError
+from dlkit.generator import OneStepGenerator, Teacher, load_teacher
+from dlkit.metrics._base import Metric
+from dlkit.objectives._base import Noised, Objective
+from dlkit.objectives.adversarial import Adversarial
+from dlkit.part import from_spec
+from dlkit.randomness import Stream
+from dlkit.recipe import Recipe, Stage
+from dlkit.samplers import registry as samplers
+from dlkit.training import checkpoint
+from dlkit.training.checkpoint import State
+from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
+from dlkit.training.ema import Ema
+from dlkit.training.engine import Engine, TorchEngine
+from dlkit.training.folder import Clock, RunFolder
+from dlkit.training.health import time_bins
+from dlkit.training.progress import Reporter
+from dlkit.training.turns import Networks, Studio, Turn, sibling
+from dlkit.training.validation import validate
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """What ``distill`` leaves behind.
+
+    Attributes:
+        student: folder of the best student.
+        log: file of the training log.
+        best: stage, step and score of the best student.
+    """
+
+    student: Path
+    log: Path
+    best: dict[str, Any]
+
+
+@dataclass
+class Best:
+    """The best student so far: averaged weights of its backbone and where they come from."""
+
+    weights: dict[str, Tensor]
+    stage: int = 0
+    step: int = 0
+    score: float | None = None
+
+    def where(self) -> dict[str, Any]:
+        return {"stage": self.stage, "step": self.step, "score": self.score}
+
+
+def distill(
+    recipe: Recipe,
+    teacher: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> DistillResult:
+    """Distil a teacher into a one-step student.
+
+    Args:
+        recipe: all but its ``fit`` is used; ``model`` is taken from the teacher.
+        teacher: folder of the teacher.
+        data: folder with train.jsonl[.gz] and valid.jsonl[.gz].
+        out: folder of the run; the best student is in ``out/student``.
+        seed: of order, noise and head.
+        resume: go on from the last checkpoint.
+
+    Raises:
+        UserError: the teacher, the data, the recipe or the output folder cannot be used.
+    """
+    reporter = reporter or Reporter()
+    engine = TorchEngine(recipe.run)
+    source = load_teacher(teacher)
+    if not has_split(data, "valid") and has_split(data, "train"):
+        raise UserError(f"{data} has no valid.jsonl or valid.jsonl.gz; the best student is chosen on it, so add one")
+    identity = {"seed": seed, "teacher": source.fingerprint(), "data": data_identity(data)}
+    folder = RunFolder(out, "distill", recipe, identity, resume)
+    distiller = Distiller(recipe, source, data, engine, seed, folder, reporter)
+    distiller.run()
+    folder.close()
+    return DistillResult(folder.path / "student", folder.log_file, distiller.best.where())
+
+
+class Distiller:
+    """The state and the loop of one distillation."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        teacher: Teacher,
+        data: str | Path,
+        engine: Engine,
+        seed: int,
+        folder: RunFolder,
+        reporter: Reporter,
+    ) -> None:
+        self.recipe, self.engine, self.seed = recipe, engine, seed
+        self.folder, self.reporter = folder, reporter
+        self.model, arch = teacher, teacher.architecture
+        self.corpus = Corpus(data, teacher.tokenizer, arch.seq_len, arch.overlong, read_split(data, "train"))
+        self.held_out = HeldOut.read(data, "valid", recipe.evaluation.n_sources).normalised(teacher.tokenizer)
+        self.teacher: Denoiser = engine.setup(teacher.denoiser.requires_grad_(False))  # type: ignore[assignment]
+        self.adversary: Adversarial | None = recipe.adv  # type: ignore[assignment]
+        self.best = Best(checkpoint.module_state(sibling(self.teacher).backbone))
+        self.metric: Metric = recipe.evaluation.metric  # type: ignore[assignment]
+        self.clock = Clock()
+
+    def run(self) -> None:
+        """All stages, from the last checkpoint on, and the best student's folder."""
+        path = checkpoint.latest(self.folder.checkpoints)
+        state = None if path is None else checkpoint.load(path)
+        first = 0 if state is None else state.values["stage"]
+        for number in range(first, len(self.recipe.stages)):
+            self.run_stage(number, state if number == first else None)
+        student = self.student(self.best.weights)
+        student.save_pretrained(self.folder.path / "student")
+        self.reporter.say(f"best student: {self.best.where()}")
+
+    def run_stage(self, number: int, state: State | None) -> None:
+        """One stage: the student goes on from the best one, psi and head start anew."""
+        stage = StageRun(self, number, state)
+        self.folder.rewind(stage.done, number)
+        self.reporter.say(stage.describe())
+        with self.reporter.loop(f"stage {number + 1}", stage.settings.steps, stage.done) as loop:
+            for step in range(stage.done, stage.settings.steps):
+                values = stage.step(step)
+                stage.done = step + 1
+                self.after_step(stage, values)
+                loop.update(stage.done, f"best {self.metric.registered_name} {self.best.score or 0:.4f}")
+
+    def after_step(self, stage: "StageRun", values: dict[str, Tensor]) -> None:
+        """Log, validate and save where it is time to."""
+        run, last = self.recipe.run, stage.done == stage.settings.steps
+        if stage.done % run.log_every == 0 or last:
+            numbers = {name: round(float(value), 6) for name, value in values.items()}
+            refuse_nan(numbers, stage.done)
+            self.log("distill", stage, **numbers)
+        if stage.done % self.recipe.evaluation.every == 0 or last:
+            self.validate(stage)
+        if stage.done % run.checkpoint_every == 0 or last:
+            self.save(stage)
+
+    def log(self, kind: str, stage: "StageRun", **values: Any) -> None:
+        self.folder.log(kind=kind, stage=stage.number, step=stage.done, seconds=round(self.clock.seconds, 2), **values)
+
+    def validate(self, stage: "StageRun") -> None:
+        """Score the averaged student; keep it if it is the best so far."""
+        settings = self.recipe.evaluation
+        student = self.student(stage.ema.state())
+        score, health = validate(student, self.held_out, self.metric, settings.num_samples, settings.steps, self.seed)
+        self.log("valid", stage, **{self.metric.registered_name: round(score, 6)}, **health)
+        sign = 1.0 if self.metric.higher_is_better else -1.0
+        if self.best.score is None or sign * score > sign * self.best.score:
+            weights = {name: tensor.clone() for name, tensor in stage.ema.state().items()}
+            self.best = Best(weights, stage.number, stage.done, score)
+
+    def student(self, weights: dict[str, Tensor]) -> OneStepGenerator:
+        """A model of its own with the given backbone."""
+        denoiser = sibling(self.teacher)
+        checkpoint.load_module(denoiser.backbone, weights)
+        sampler = from_spec(samplers, {"name": "one_step", "t_init": self.recipe.t_init})
+        changes = {"sampler": sampler.spec(), "decoder": self.recipe.decoder.spec()}
+        architecture = self.model.architecture.replace(**changes)
+        recipe = Recipe.from_dict({**self.recipe.to_dict(), "model": self.model.recipe.model.model_dump(mode="json")})
+        return OneStepGenerator(denoiser, self.model.tokenizer, architecture, recipe)
+
+    def save(self, stage: "StageRun") -> None:
+        """Write a checkpoint."""
+        values = {"stage": stage.number, "best": self.best.where(), "ticks": stage.ema.ticks, "seconds": self.clock.seconds}
+        state = State(values=values)
+        for part, tensors in stage.tensors().items():
+            state.put(part, tensors)
+        state.put("best", self.best.weights)
+        done_before = sum(stage.steps for stage in self.recipe.stages[: stage.number])
+        checkpoint.save(self.folder.checkpoints, done_before + stage.done, state)
+
+
+class StageRun:
+    """One stage at work."""
+
+    def __init__(self, whole: Distiller, number: int, state: State | None) -> None:
+        self.whole, self.number, self.recipe = whole, number, whole.recipe
+        self.settings: Stage = whole.recipe.stage(number)
+        self.done = 0
+        if state is not None:
+            whole.best = Best(state.part("best"), **state.values["best"])
+            whole.clock = Clock(state.values["seconds"])
+        student = sibling(whole.teacher)
+        checkpoint.load_module(student.backbone, whole.best.weights)
+        stream = Stream(whole.seed, f"stage{number}")
+        self.networks = Networks.start(whole.teacher, student, whole.adversary, stream.named("head").integer())
+        self.studio = Studio(whole.recipe, self.networks, stream)
+        engine, recipe = whole.engine, whole.recipe
+        lr_generator, lr_critic = self.settings.lr_generator, self.settings.lr_critic
+        assert lr_generator is not None
+        assert lr_critic is not None
+        self.generator_optimizer = engine.optimizer(student.backbone.parameters(), recipe.generator, lr_generator)
+        self.critic_optimizer = engine.optimizer(self.networks.critic.parameters(), recipe.critic, lr_critic)
+        self.ema = Ema(student.backbone, recipe.ema)
+        if state is not None:
+            self.load(state)
+
+    def describe(self) -> str:
+        """The update plan in words."""
+        plan, objective = self.recipe.plan, self.settings.objective
+        assert objective is not None
+        adversary = "no adversary" if self.recipe.adv is None else f"adversary {self.recipe.adv.spec()}"
+        return (
+            f"stage {self.number + 1} of {len(self.recipe.stages)}: {self.settings.steps} generator updates with "
+            f"{objective.spec()}, {adversary}; {plan.critic_steps_per_generator_step} critic update(s) before each, "
+            f"{'the last on the same' if plan.share_samples else 'on fresh'} samples; lr generator "
+            f"{self.settings.lr_generator:g}, critic {self.settings.lr_critic:g}"
+        )
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """Critic updates, then one generator update."""
+        plan, values, shared = self.recipe.plan, {}, None
+        first = step * plan.critic_steps_per_generator_step
+        for k in range(first, first + plan.critic_steps_per_generator_step):
+            last = k == first + plan.critic_steps_per_generator_step - 1
+            draw = self.draw("critic", k)
+            shared = self.generate(draw, "critic", k, graph=last and plan.share_samples)
+            values = self.critic_update(shared, draw, k)
+        if not plan.share_samples:
+            draw = self.draw("generator", step)
+            shared = self.generate(draw, "generator", step, graph=True)
+        assert shared is not None
+        values |= self.generator_update(shared, draw, step)
+        self.ema.tick(self.networks.student.backbone)
+        return values
+
+    def draw(self, name: str, step: int) -> Draw:
+        """The rows of one update; each use goes through the corpus in an order of its own."""
+        order = self.studio.stream.named(f"{name}/rows").integer()
+        return self.whole.corpus.draw(self.recipe.batch_size, step, order, self.whole.engine.device)
+
+    def generate(self, draw: Draw, name: str, step: int, graph: bool) -> Tensor:
+        with torch.set_grad_enabled(graph), self.whole.engine.autocast():
+            return self.studio.generated(draw, name, step)
+
+    def critic_update(self, generated: Tensor, draw: Draw, k: int) -> dict[str, Tensor]:
+        """psi and head learn from generated text, and from real text if an objective needs it."""
+        turn = Turn(self.networks, self.whole.adversary, critic=True)
+        with self.whole.engine.autocast():
+            fake = self.studio.noised(generated.detach(), draw, "critic/fake", k)
+            real = None
+            if any(objective.needs.data == "real" for objective, *_ in self.weighted()):
+                drawn = self.draw("critic/real", k)
+                real = self.studio.noised(self.studio.condition(drawn).anchor, drawn, "critic/real", k)
+            terms = [(weight, objective.critic_terms(turn, fake, real)) for objective, weight, _ in self.weighted()]
+        values = {f"critic_{name}": term for _, group in terms for name, term in group.items()}
+        self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())
+        norm = self.whole.engine.step(self.critic_optimizer, self.recipe.critic.clip)
+        return detach(values) | {"critic_grad_norm": norm}
+
+    def generator_update(self, generated: Tensor, draw: Draw, step: int) -> dict[str, Tensor]:
+        """The student learns through the frozen networks."""
+        turn = Turn(self.networks, self.whole.adversary, critic=False)
+        with self.whole.engine.autocast():
+            fake = self.studio.noised(generated, draw, "generator/fake", step)
+            terms = [(weight, objective.generator_terms(turn, fake)) for objective, _, weight in self.weighted()]
+        values = {f"generator_{name}": term for _, group in terms for name, term in group.items()}
+        self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())
+        norm = self.whole.engine.step(self.generator_optimizer, self.recipe.generator.clip)
+        logged = (step + 1) % self.recipe.run.log_every == 0
+        return detach(values) | {"generator_grad_norm": norm} | (gaps(fake) if logged else {})
+
+    def weighted(self) -> Iterator[tuple[Objective, float, float]]:
+        """The objectives with their weights in the critic's and in the generator's turn."""
+        weights = self.settings.weights
+        assert weights is not None
+        assert self.settings.objective is not None
+        yield self.settings.objective, weights.a_dsm, weights.a_sd
+        if self.whole.adversary is not None:
+            yield self.whole.adversary, weights.b_adv_psi, weights.b_adv_theta
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """All that a checkpoint must hold of this stage."""
+        return {
+            "student": checkpoint.module_state(self.networks.student.backbone),
+            "critic": checkpoint.module_state(self.networks.critic),
+            "generator_optimizer": checkpoint.optimizer_state(self.generator_optimizer),
+            "critic_optimizer": checkpoint.optimizer_state(self.critic_optimizer),
+            "ema": self.ema.state(),
+        }
+
+    def load(self, state: State) -> None:
+        """Go on from a checkpoint of this stage."""
+        checkpoint.load_module(self.networks.student.backbone, state.part("student"))
+        checkpoint.load_module(self.networks.critic, state.part("critic"))
+        checkpoint.load_optimizer(self.generator_optimizer, state.part("generator_optimizer"))
+        checkpoint.load_optimizer(self.critic_optimizer, state.part("critic_optimizer"))
+        self.ema.load(state.part("ema"), state.values["ticks"])
+        before = sum(stage.steps for stage in self.recipe.stages[: self.number])
+        self.done = state.values["step"] - before
+
+
+def detach(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in values.items()}
+
+
+@torch.no_grad()
+def gaps(fake: Noised) -> dict[str, Any]:
+    """Mean |x0_teacher - x0_fake| over generated positions, for each quarter of time: where the scores still differ."""
+    if not {"teacher", "fake"} <= fake.memo.keys():
+        return {}
+    keep = fake.cond.mask[..., None]
+    difference = (fake.memo["teacher"].x0 - fake.memo["fake"].x0).abs() * keep
+    per_sample = difference.sum((1, 2)) / (keep.sum((1, 2)) * difference.shape[-1]).clamp_min(1)
+    return {f"gap_{name}": value for name, value in time_bins(per_sample, fake.t).items()}
+
+
+def refuse_nan(numbers: dict[str, float], step: int) -> None:
+    """Stop a run whose losses are lost. Raises ``UserError``."""
+    for name, value in numbers.items():
+        if value != value or value in (float("inf"), float("-inf")):
+            raise UserError(f"step {step}: {name} is {value}; lower the learning rates or set generator.clip and critic.clip")

@@ -1,0 +1,129 @@
+"""The networks of a distillation, and what an objective sees of them in each turn."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dlkit.denoiser import Denoiser, Prediction, frozen_call
+from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.objectives._base import Noised
+from dlkit.objectives.adversarial import Adversarial
+from dlkit.randomness import Stream
+from dlkit.recipe import Recipe
+from dlkit.spaces.embedding import sigma_0_noised
+from dlkit.training.data import Draw
+
+
+@dataclass
+class Networks:
+    """Teacher phi, student theta and fake score psi share one frozen space; the head belongs to psi.
+
+    Attributes:
+        teacher: no parameter of it is ever trained.
+        student: the one-step generator.
+        fake: the fake score.
+        head: the discriminator's head, if there is an adversary.
+    """
+
+    teacher: Denoiser
+    student: Denoiser
+    fake: Denoiser
+    head: nn.Module | None
+
+    @classmethod
+    def start(cls, teacher: Denoiser, student: Denoiser, adversary: Adversarial | None, seed: int) -> "Networks":
+        """The beginning of a stage: psi is a copy of the teacher, the head is new."""
+        fake = sibling(teacher)
+        head = None
+        if adversary is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                head = adversary.head.build(fake.backbone.feature_dim).to(teacher.space.table.device)
+        return cls(teacher, student, fake, head)
+
+    @property
+    def critic(self) -> nn.ModuleDict:
+        """What the critic's optimiser trains."""
+        return nn.ModuleDict({"fake": self.fake.backbone} | ({} if self.head is None else {"head": self.head}))
+
+
+def sibling(denoiser: Denoiser) -> Denoiser:
+    """A trainable network that starts as a copy and shares the frozen space. Dropout stays off in distillation."""
+    backbone = copy.deepcopy(denoiser.backbone).requires_grad_(True)
+    return Denoiser(denoiser.space, denoiser.process, backbone).eval()
+
+
+class Turn:
+    """The roles of one turn (see :class:`dlkit.objectives._base.Roles`).
+
+    In the critic's turn psi and the head are trained. In the generator's they are called with detached parameters:
+    gradients pass through their inputs only, and a backward pass leaves none behind in them.
+    """
+
+    def __init__(self, networks: Networks, adversary: Adversarial | None, critic: bool) -> None:
+        self.networks, self.adversary, self.critic = networks, adversary, critic
+        self.process: GaussianProcess = networks.teacher.process
+        self.want = frozenset({"x0", "features"} if adversary is not None else {"x0"})
+        self.tap = -1 if adversary is None else adversary.tap
+
+    def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
+        if "teacher" not in noised.memo:
+            with torch.set_grad_enabled(graph and not self.critic):
+                noised.memo["teacher"] = self.networks.teacher.predict(noised.x_t, noised.t, noised.cond)
+        return noised.memo["teacher"]
+
+    def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
+        if "fake" not in noised.memo:
+            call = self.networks.fake.predict if self.critic else self.networks.fake.frozen_predict
+            with torch.set_grad_enabled(graph or self.adversary is not None):
+                noised.memo["fake"] = call(noised.x_t, noised.t, noised.cond, want=self.want, tap=self.tap)
+        return noised.memo["fake"]
+
+    def discriminator(self, noised: Noised) -> Float[Tensor, " b"]:
+        features, mask = self.fake_score(noised).features, noised.cond.mask
+        assert self.networks.head is not None
+        assert features is not None
+        if self.critic:
+            return self.networks.head(features, mask)
+        return frozen_call(self.networks.head, features, mask)
+
+
+class Studio:
+    """Makes the states of a turn: generated or real, clean and noised.
+
+    Args:
+        recipe: its ``t_init``, ``x0_noise`` and ``time_sampler`` are used.
+        networks: of the stage.
+        stream: of the stage; every use below it has its own name.
+    """
+
+    def __init__(self, recipe: Recipe, networks: Networks, stream: Stream) -> None:
+        self.recipe, self.networks, self.stream = recipe, networks, stream
+        self.space, self.process = networks.teacher.space, networks.teacher.process
+
+    def condition(self, draw: Draw) -> Condition:
+        """The true embeddings of the source."""
+        return Condition(self.space.embed(draw.batch.ids), draw.batch.mask)
+
+    def generated(self, draw: Draw, name: str, step: int) -> Float[Tensor, "b l d"]:
+        """e = G(z, t_init), with the true source embeddings at the source positions."""
+        cond = self.condition(draw)
+        z = self.stream.named(f"{name}/z").at(step).normal(draw.index, *cond.anchor.shape[1:])
+        t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
+        return cond.apply(self.networks.student.predict(z, t, cond).x0)
+
+    def noised(self, x0: Float[Tensor, "b l d"], draw: Draw, name: str, step: int) -> Noised:
+        """Noise states at times of the Recipe's distribution; generated and real text go the same way."""
+        stream = self.stream.named(name).at(step)
+        shape = x0.shape[1:]
+        if self.recipe.x0_noise == "sigma_0":
+            x0 = sigma_0_noised(x0, self.process.sigma_0, stream.named("eps_0").normal(draw.index, *shape))
+        cond = Condition(x0.detach(), draw.batch.mask)  # the source positions of x0 are the true ones already
+        u = stream.named("time").uniform(draw.index)
+        t = self.recipe.time_sampler.sample(u, self.process.noise_schedule)
+        eps = stream.named("eps").normal(draw.index, *shape)
+        return Noised(x0, self.process.q_sample(x0, t, eps, cond), t, cond)

@@ -1,0 +1,40 @@
+"""The nearest row, by brute force."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlkit.kernels.nearest_token import nearest_token
+
+
+@given(st.integers(1, 40), st.integers(1, 30), st.integers(1, 8), st.integers(0, 10**6))
+def test_equals_brute_force(n: int, v: int, d: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, table = torch.randn(n, d, generator=generator), 2 * torch.randn(v, d, generator=generator)
+    distances = (x[:, None].double() - table.double()).square().sum(-1)
+    chosen = nearest_token(x, table)
+    best, found = distances.amin(1), distances.gather(1, chosen[:, None])[:, 0]
+    assert torch.allclose(found, best, atol=1e-5)  # equal but for rounding of near ties
+    clear = distances.sort(1).values
+    clear = (clear[:, 1] - clear[:, 0] > 1e-4) if v > 1 else torch.ones(n).bool()
+    assert torch.equal(chosen[clear], distances.argmin(1)[clear])
+
+
+@given(st.integers(1, 25))
+def test_chunks_do_not_matter(chunk: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, table = torch.randn(2, 10, 4, generator=generator), torch.randn(7, 4, generator=generator)
+    chosen = nearest_token(x, table, chunk=chunk)
+    assert chosen.shape == (2, 10)
+    assert torch.equal(chosen, nearest_token(x, table))
+
+
+def test_the_first_of_equals_wins() -> None:
+    table = torch.tensor([[5.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
+    x = torch.tensor([[0.0, 3.0], [2.0, 0.0], [-2.0, 0.0]])
+    assert nearest_token(x, table).tolist() == [1, 1, 2]
+
+
+def test_half_precision_is_compared_in_float32() -> None:
+    table = torch.tensor([[100.0, 0.0], [100.5, 0.0]]).bfloat16()
+    assert nearest_token(torch.tensor([[100.4, 0.0]]).bfloat16(), table).tolist() == [1]

@@ -1,0 +1,238 @@
+"""Loss (4) and its closed-form gradients against autograd of the loss written out, sample by sample, in float64."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from dlkit.kernels.score_distillation import Reduction, Weight, score_distillation
+
+WEIGHTS: tuple[Weight, ...] = ("l1", "snr", "none")
+REDUCTIONS: tuple[Reduction, ...] = ("mean", "token_mean", "sum")
+B, L, D = 4, 5, 3
+EXACT = {"rtol": 1e-10, "atol": 1e-13}
+
+
+@dataclass
+class Case:
+    """Inputs of the loss; the masks of the four samples: all, some, one, no position."""
+
+    x: Tensor
+    x0_teacher: Tensor
+    x0_fake: Tensor
+    mask: Tensor
+    snr_weight: Tensor
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.x, self.x0_teacher, self.x0_fake
+
+
+def case(dtype: torch.dtype = torch.float64, seed: int = 0) -> Case:
+    generator = torch.Generator().manual_seed(seed)
+    states = [torch.randn(B, L, D, generator=generator, dtype=torch.float64).to(dtype) for _ in range(3)]
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 0, 1], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]]).bool()
+    return Case(*(state.requires_grad_() for state in states), mask, torch.tensor([0.3, 1.0, 0.7, 0.9]).double())
+
+
+def naive(
+    x: Tensor, x0_teacher: Tensor, x0_fake: Tensor, mask: Tensor, mu: float, weight: str, reduction: str, snr: Tensor
+) -> Tensor:
+    """(1 - mu) w |d|^2 + w d.(x0_fake - x) over the masked rows of each sample; w is a constant."""
+    total = torch.zeros((), dtype=x.dtype)
+    for i, rows in enumerate(mask):
+        if not rows.any():
+            continue
+        e, f, g = x[i][rows], x0_teacher[i][rows], x0_fake[i][rows]
+        d = f - g
+        w = {"l1": 1.0 / float((e - f).detach().abs().mean()), "snr": float(snr[i]), "none": 1.0}[weight]
+        share = {"mean": e.numel(), "token_mean": len(e), "sum": 1}[reduction]
+        total = total + w * ((1 - mu) * (d * d).sum() + (d * (g - e)).sum()) / share
+    return total / len(x)
+
+
+def ours(case: Case, mu: float = 1.2, weight: Weight = "l1", reduction: Reduction = "mean", detach: bool = False):
+    snr = case.snr_weight if weight == "snr" else None
+    return score_distillation(
+        *case.tensors(), case.mask, mu=mu, weight=weight, reduction=reduction, detach_scores=detach, snr_weight=snr
+    )
+
+
+@pytest.mark.parametrize(("weight", "reduction"), itertools.product(WEIGHTS, REDUCTIONS))
+@pytest.mark.parametrize("mu", [0.0, 0.5, 1.0, 1.2])
+def test_equals_the_loss_written_out(mu: float, weight: Weight, reduction: Reduction) -> None:
+    data = case()
+    wanted = naive(*data.tensors(), data.mask, mu, weight, reduction, data.snr_weight)
+    loss = ours(data, mu, weight, reduction)
+    assert_close(loss, wanted, **EXACT)
+    grads = torch.autograd.grad(3.0 * loss, data.tensors())
+    for grad, expected in zip(grads, torch.autograd.grad(3.0 * wanted, data.tensors()), strict=True):
+        assert_close(grad, expected, **EXACT)
+    single = case(torch.float32)
+    loss = ours(single, mu, weight, reduction)
+    assert loss.dtype == torch.float32
+    assert_close(loss.double(), wanted, rtol=1e-6, atol=1e-6)
+    for grad, expected in zip(torch.autograd.grad(3.0 * loss, single.tensors()), grads, strict=True):
+        assert_close(grad.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", ["none", "snr"])  # l1 is held constant, which finite differences do not see
+def test_gradcheck(weight: Weight) -> None:
+    data = case()
+    assert torch.autograd.gradcheck(
+        lambda *states: score_distillation(
+            *states, data.mask, mu=1.2, weight=weight, snr_weight=data.snr_weight.float()
+        ),
+        data.tensors(),
+    )
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.5, 1.2])
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_detached_scores_leave_the_gradient_of_dmd(mu: float, weight: Weight) -> None:
+    data = case()
+    loss = ours(data, mu, weight, "mean", detach=True)
+    assert_close(loss, ours(data, mu, weight), **EXACT)
+    grad, *none = torch.autograd.grad(loss, data.tensors(), allow_unused=True)
+    assert none == [None, None]
+    for i, rows in enumerate(data.mask):
+        e, f, g = (state[i][rows] for state in data.tensors())
+        w = {"l1": 1 / (e - f).abs().mean(), "snr": data.snr_weight[i], "none": 1.0}[weight]
+        assert_close(grad[i][rows], w * (g - f) / max(e.numel(), 1) / B, **EXACT)
+        assert not grad[i][~rows].any()
+
+
+def gaussian_denoiser(mean: Tensor, covariance: Tensor, alpha: float, sigma: float):
+    """E[x0 | x_t] = m + alpha S (alpha^2 S + sigma^2)^-1 (x_t - alpha m) for x0 ~ N(m, S)."""
+    gain = alpha * covariance @ torch.linalg.inv(alpha**2 * covariance + sigma**2 * torch.eye(len(mean)).double())
+    return lambda x_t: mean.to(x_t.dtype) + (x_t - alpha * mean.to(x_t.dtype)) @ gain.T.to(x_t.dtype)
+
+
+@pytest.mark.parametrize("mu", [0.5, 1.0, 1.2])
+@pytest.mark.parametrize("weight", ["l1", "none"])
+def test_gradient_through_the_inputs_of_gaussian_scores(mu: float, weight: Weight) -> None:
+    """x = theta + z is noised and given to teacher and fake score in closed form; d loss / d theta is exact."""
+    alpha, sigma = 0.8, 0.6
+    generator = torch.Generator().manual_seed(1)
+    z, eps = (torch.randn(B, L, D, generator=generator, dtype=torch.float64) for _ in range(2))
+    root = torch.randn(D, D, generator=generator, dtype=torch.float64)
+    teacher = gaussian_denoiser(torch.tensor([1.0, -2.0, 0.5]).double(), root @ root.T, alpha, sigma)
+    fake = gaussian_denoiser(torch.tensor([0.2, 0.1, 0.0]).double(), torch.eye(D).double(), alpha, sigma)
+    mask = case().mask
+
+    def gradient(dtype: torch.dtype, loss_of) -> Tensor:
+        theta = torch.tensor([0.3, 0.2, -0.1], dtype=dtype, requires_grad=True)
+        x = theta + z.to(dtype)
+        x_t = alpha * x + sigma * eps.to(dtype)
+        return torch.autograd.grad(loss_of(x, teacher(x_t), fake(x_t)), theta)[0]
+
+    wanted = gradient(torch.float64, lambda *s: naive(*s, mask, mu, weight, "mean", torch.ones(B)))
+    grad = gradient(torch.float64, lambda *s: score_distillation(*s, mask, mu=mu, weight=weight))
+    assert_close(grad, wanted, **EXACT)
+    grad = gradient(torch.float32, lambda *s: score_distillation(*s, mask, mu=mu, weight=weight))
+    assert_close(grad.double(), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_expectation_at_the_optimal_fake_score() -> None:
+    """With x0_fake = E[x | x_t] the second term vanishes on average: E[L] = (1 - mu) E|d|^2 (SiD, eq. 18-23).
+
+    Gauss-Hermite quadrature is exact here, as the integrand is quadratic; its weights go in as ``snr_weight``.
+    """
+    nodes, weights = (torch.tensor(a) for a in hermite(6))
+    z, eps = torch.cartesian_prod(nodes, nodes).unbind(1)
+    weight = torch.cartesian_prod(weights, weights).prod(1)
+    alpha, sigma = 0.6, 0.8
+    x = 0.7 + 1.5 * z
+    x_t = (alpha * x + sigma * eps)[:, None, None]
+    one = torch.ones(1).double()
+    fake = gaussian_denoiser(0.7 * one, 1.5**2 * one[:, None], alpha, sigma)(x_t)
+    teacher = gaussian_denoiser(-one, 0.5 * one[:, None], alpha, sigma)(x_t)
+    fisher = (weight * (teacher - fake).square().flatten()).sum()
+    for mu in (0.0, 0.5, 1.0, 1.2):
+        loss = score_distillation(
+            x[:, None, None],
+            teacher,
+            fake,
+            torch.ones(len(x), 1).bool(),
+            mu=mu,
+            weight="snr",
+            reduction="sum",
+            snr_weight=weight * len(x),
+        )
+        assert_close(loss, (1 - mu) * fisher, rtol=1e-10, atol=1e-12)
+
+
+def hermite(degree: int) -> tuple[list[float], list[float]]:
+    """Nodes and weights for the mean of a polynomial under N(0, 1), by Golub & Welsch's eigenvalue problem."""
+    off = torch.tensor([math.sqrt(k) for k in range(1, degree)]).double()
+    values, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
+    return values.tolist(), vectors[0].square().tolist()
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_what_stands_at_given_positions_does_not_matter(weight: Weight) -> None:
+    data, other = case(), case()
+    free = data.mask[..., None]
+    for state in other.tensors():
+        state.data = torch.where(free, state.data, state.data * 100 + 7)
+    assert torch.equal(ours(data, weight=weight), ours(other, weight=weight))
+    grads = torch.autograd.grad(ours(data, weight=weight), data.tensors())
+    for grad, twin in zip(grads, torch.autograd.grad(ours(other, weight=weight), other.tensors()), strict=True):
+        assert torch.equal(grad, twin)
+        assert not (grad * ~free).any()
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_the_order_of_the_samples_does_not_matter(weight: Weight) -> None:
+    data, order = case(), torch.tensor([2, 0, 3, 1])
+    moved = Case(*(s.detach()[order].requires_grad_() for s in data.tensors()), data.mask[order], data.snr_weight[order])
+    assert_close(ours(moved, weight=weight), ours(data, weight=weight), **EXACT)
+    grads = torch.autograd.grad(ours(data, weight=weight), data.tensors())
+    for grad, twin in zip(torch.autograd.grad(ours(moved, weight=weight), moved.tensors()), grads, strict=True):
+        assert_close(grad, twin[order], **EXACT)
+
+
+@pytest.mark.parametrize(("weight", "reduction"), itertools.product(WEIGHTS, REDUCTIONS))
+def test_nothing_generated_is_zero(weight: Weight, reduction: Reduction) -> None:
+    data = case()
+    data.mask = torch.zeros_like(data.mask)
+    loss = ours(data, 1.2, weight, reduction)
+    assert loss == 0
+    assert all(not grad.any() for grad in torch.autograd.grad(loss, data.tensors()))
+
+
+def test_a_perfect_student_is_not_divided_by_zero() -> None:
+    data = case()
+    loss = score_distillation(data.x, data.x.detach().clone(), data.x0_fake, data.mask, mu=1.2)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(torch.autograd.grad(loss, data.x)[0]).all()
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_half_precision_is_summed_in_float32(weight: Weight) -> None:
+    """The bf16 inputs, taken as exact, give the float64 result; the gradients are rounded to bf16 once."""
+    half = case(torch.bfloat16)
+    wide = Case(*(s.detach().double().requires_grad_() for s in half.tensors()), half.mask, half.snr_weight)
+    loss, wanted = ours(half, weight=weight), ours(wide, weight=weight)
+    assert loss.dtype == torch.float32
+    assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-6)
+    grads = torch.autograd.grad(wanted, wide.tensors())
+    for grad, expected in zip(torch.autograd.grad(loss, half.tensors()), grads, strict=True):
+        assert grad.dtype == torch.bfloat16
+        assert_close(grad.double(), expected, rtol=2**-8, atol=1e-6)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    data = case()
+    (grad,) = torch.autograd.grad(ours(data), data.x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_snr_weight_is_asked_for() -> None:
+    data = case()
+    with pytest.raises(ValueError, match="needs snr_weight"):
+        score_distillation(*data.tensors(), data.mask, mu=1.0, weight="snr")
