@@ -190,6 +190,7 @@ class Recipe(Spec):
         x0_noise: whether texts get DiffuSeq's sigma_0 noise before they are noised; the same for real and generated.
         batch_size: samples of one update.
         generator, critic: optimisers of the student, and of the fake score with its head.
+        lr_decay: ``constant``, or ``linear``: both learning rates fall to 0 over each stage.
         ema: decay of the averaged student, one tick for each generator update.
         weights, plan, stages, evaluation, run, model, fit: see their classes.
     """
@@ -203,6 +204,7 @@ class Recipe(Spec):
     batch_size: int = Field(default=64, ge=1)
     generator: Optimizer = Optimizer()
     critic: Optimizer = Optimizer()
+    lr_decay: Literal["linear", "constant"] = "constant"
     ema: float = Field(default=0.999, ge=0, lt=1)
     weights: Weights = Weights()
     plan: UpdatePlan = UpdatePlan()

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 Weight = Literal["l1", "snr", "none"]
 Reduction = Literal["mean", "token_mean", "sum"]
@@ -40,9 +40,9 @@ def score_distillation(
         snr   ``snr_weight``, the paper's omega_t alpha_t^2 / sigma_t^4
         none  1
 
-    Reductions divide the sum over the batch by: ``mean`` b * (masked elements of the sample), ``token_mean`` b * (masked
-    tokens of the sample), ``sum`` b. Arithmetic is done in float32 or better; float64 stays float64. A sample without
-    masked positions counts as zero.
+    Reductions divide the sum over the batch by: ``mean`` b * (masked elements of the sample), ``token_mean`` b *
+    (masked tokens of the sample), ``sum`` b. Arithmetic is done in float32 or better; float64 stays float64. A sample
+    without masked positions counts as zero. There is no second derivative.
 
     Args:
         x: the student's output e.
@@ -64,7 +64,7 @@ class _ScoreDistillation(torch.autograd.Function):
     """One pass forward that also forms the three gradients, so that backward is a multiplication."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913 - the signature of the loss
+    def forward(
         ctx: FunctionCtx,
         x: Tensor,
         x0_teacher: Tensor,
@@ -91,6 +91,7 @@ class _ScoreDistillation(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable  # the stored gradients know nothing of what they were made from
     def backward(ctx: FunctionCtx, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         scaled = (None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors)  # type: ignore[attr-defined]
         return (*scaled, None, None, None, None, None, None)

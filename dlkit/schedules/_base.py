@@ -81,10 +81,10 @@ class CappedSchedule(Schedule):
     which agrees with the table on its grid and is continuous and strictly falling everywhere.
 
     Attributes:
-        steps: T. Index i of the original is t = (i+1)/T.
+        steps: T. Index i of the original is t = (i+1)/T. From about 9,990 on, the sqrt schedule caps more than one step.
     """
 
-    steps: int = Field(default=2000, ge=2)
+    steps: int = Field(default=2000, ge=2, le=9000)
 
     @abstractmethod
     def _f(self, t: Times) -> Times:

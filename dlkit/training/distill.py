@@ -229,6 +229,7 @@ class StageRun:
     def step(self, step: int) -> dict[str, Tensor]:
         """Critic updates, then one generator update."""
         plan, values, shared = self.recipe.plan, {}, None
+        self.set_lr(step)
         first = step * plan.critic_steps_per_generator_step
         for k in range(first, first + plan.critic_steps_per_generator_step):
             last = k == first + plan.critic_steps_per_generator_step - 1
@@ -242,6 +243,16 @@ class StageRun:
         values |= self.generator_update(shared, draw, step)
         self.ema.tick(self.networks.student.backbone)
         return values
+
+    def set_lr(self, step: int) -> None:
+        """Constant, or falling linearly to 0 over the stage."""
+        factor = 1.0 - step / self.settings.steps if self.recipe.lr_decay == "linear" else 1.0
+        for optimizer, lr in (
+            (self.generator_optimizer, self.settings.lr_generator),
+            (self.critic_optimizer, self.settings.lr_critic),
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * factor
 
     def draw(self, name: str, step: int) -> Draw:
         """The rows of one update; each use goes through the corpus in an order of its own."""

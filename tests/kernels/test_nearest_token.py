@@ -1,12 +1,16 @@
 """The nearest row, by brute force."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlkit.kernels.nearest_token import nearest_token
 
 
+few = settings(max_examples=40, deadline=None)  # no deadline: the first call of anything in torch is slow
+
+
+@few
 @given(st.integers(1, 40), st.integers(1, 30), st.integers(1, 8), st.integers(0, 10**6))
 def test_equals_brute_force(n: int, v: int, d: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -20,6 +24,7 @@ def test_equals_brute_force(n: int, v: int, d: int, seed: int) -> None:
     assert torch.equal(chosen[clear], distances.argmin(1)[clear])
 
 
+@few
 @given(st.integers(1, 25))
 def test_chunks_do_not_matter(chunk: int) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -1,7 +1,7 @@
 """Uniform times."""
 
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from dlkit.diffusion.time_samplers import register
@@ -27,7 +27,13 @@ class UniformTime(Part):
     t_min: float | None = Field(default=None, gt=0.0, le=1.0)
     t_max: float = Field(default=1.0, gt=0.0, le=1.0)
 
+    @model_validator(mode="after")
+    def _range_holds_something(self) -> "UniformTime":
+        if self.t_min is not None and self.t_min > self.t_max:
+            raise ValueError(f"t_min={self.t_min} is above t_max={self.t_max}")
+        return self
+
     def sample(self, u: Float[Tensor, " b"], schedule: Schedule) -> Float[Tensor, " b"]:
         """Map uniforms on (0, 1) to times."""
         t_min = schedule.t_min if self.t_min is None else max(self.t_min, schedule.t_min)
-        return schedule.between(u, t_min, self.t_max)
+        return schedule.between(u, t_min, max(self.t_max, t_min))

@@ -1,0 +1,85 @@
+"""The DiffuSeq network beyond what the original's arrays say: shapes, taps, dropout, gradients, settings."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from dlkit import backbones
+from dlkit.backbones.diffuseq import DiffuseqBackbone, DiffuseqSpec, sinusoid
+from dlkit.errors import UserError
+from dlkit.part import from_spec
+
+SMALL = DiffuseqSpec(layers=3, hidden=8, heads=2, ff=16, time_dim=6, max_positions=10)
+
+
+def network(spec: DiffuseqSpec = SMALL, dim: int = 4) -> DiffuseqBackbone:
+    torch.manual_seed(0)
+    return spec.build(dim)
+
+
+def inputs(dim: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(2, 5, dim), torch.tensor([3.0, 800.0]).double()
+
+
+def test_sinusoid_by_hand() -> None:
+    found = sinusoid(torch.tensor([0.0, 2.5]), 5)
+    assert found.dtype == torch.float32
+    rate = 10000.0 ** (-1 / 2)
+    wanted = [math.cos(2.5), math.cos(2.5 * rate), math.sin(2.5), math.sin(2.5 * rate), 0.0]
+    assert_close(found, torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], wanted]))
+
+
+@pytest.mark.parametrize("tap", [0, 1, 2, -1, -3])
+def test_taps(tap: int) -> None:
+    backbone, (x, time) = network().eval(), inputs()
+    seen = []
+    backbone.input_transformers["layer"][tap].register_forward_hook(lambda _m, _i, out: seen.append(out))  # type: ignore[index]
+    output, features = backbone(x, time, tap)
+    assert torch.equal(features, seen[0])
+    assert features.shape == (2, 5, backbone.feature_dim) == (2, 5, 8)
+    alone, nothing = backbone(x, time)
+    assert nothing is None
+    assert torch.equal(alone, output)
+
+
+def test_rows_do_not_see_each_other_and_time_matters() -> None:
+    backbone, (x, time) = network().eval(), inputs()
+    together = backbone(x, time)[0]
+    assert_close(backbone(x[1:], time[1:])[0], together[1:])
+    assert not torch.allclose(backbone(x, time + 100)[0], together, atol=1e-4)
+
+
+def test_dropout_only_while_training() -> None:
+    backbone, (x, time) = network(), inputs()
+    assert not torch.equal(backbone(x, time)[0], backbone(x, time)[0])
+    backbone.eval()
+    assert torch.equal(backbone(x, time)[0], backbone(x, time)[0])
+    still = network(SMALL.replace(dropout=0.0, attention_dropout=0.0))
+    assert torch.equal(still(x, time)[0], still(x, time)[0])
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    backbone, (x, time) = network(), inputs()
+    backbone(x, time)[0].square().sum().backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.grad is not None, name
+        if not name.endswith("key.bias"):  # a constant added to all keys leaves a softmax as it is
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_equal_widths_need_no_projection() -> None:
+    backbone = network(dim=8)
+    assert not any("proj" in name for name in backbone.state_dict())
+    assert backbone(*inputs(8))[0].shape == (2, 5, 8)
+
+
+def test_half_precision_stays_half() -> None:
+    backbone, (x, time) = network().bfloat16().eval(), inputs()
+    assert backbone(x.bfloat16(), time)[0].dtype == torch.bfloat16
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(UserError, match="hidden=10 is not a multiple of heads=4"):
+        from_spec(backbones.registry, {"name": "diffuseq", "hidden": 10, "heads": 4})

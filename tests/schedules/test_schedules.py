@@ -1,0 +1,186 @@
+"""Schedules against the discrete definition they extend, DiffuSeq's own tables, and the laws of a schedule."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from dlkit import schedules
+from dlkit.errors import UserError
+from dlkit.part import from_spec
+from dlkit.schedules._base import CappedSchedule
+from dlkit.schedules.cosine import CosineSchedule
+from dlkit.schedules.sqrt import SqrtSchedule
+from golden_arrays import arrays
+
+BOTH = [SqrtSchedule, CosineSchedule]
+DEFINITIONS: dict[type, Callable[[float], float]] = {
+    SqrtSchedule: lambda u: 1 - math.sqrt(u + 1e-4),
+    CosineSchedule: lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2,
+}
+few = settings(max_examples=40, deadline=None)  # no deadline: the first call of anything in torch is slow
+TIMES = st.floats(1e-4, 1.0)
+
+
+def table(kind: type, steps: int) -> Tensor:
+    """alpha_bar_i = prod (1 - beta_j), beta_i = min(1 - f((i + 1) / T) / f(i / T), .999)."""
+    f = DEFINITIONS[kind]
+    betas = [min(1 - f((i + 1) / steps) / f(i / steps), 0.999) for i in range(steps)]
+    return torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0)
+
+
+def at(value: float) -> Tensor:
+    return torch.tensor([value], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("steps", [2, 3, 20, 100, 2000, 5000])
+def test_agrees_with_the_discrete_definition(kind: type[CappedSchedule], steps: int) -> None:
+    schedule = kind(steps=steps)
+    t = schedule.time_of(torch.arange(steps))
+    assert_close(schedule.alpha_bar(t), table(kind, steps), rtol=1e-12, atol=1e-12)
+    assert float(schedule.alpha_bar(at(1.0)) / schedule.alpha_bar(at(1 - 1 / steps))) == pytest.approx(1e-3, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("index", "alpha_bar"),
+    [
+        *[(0, 0.985359), (100, 0.782884), (500, 0.504445), (1000, 0.295423), (1500, 0.134978), (1900, 0.025265)],
+        *[(1998, 2.0204e-4), (1999, 2.0204e-7)],
+    ],
+)
+def test_known_values(index: int, alpha_bar: float) -> None:
+    schedule = SqrtSchedule()
+    found = float(schedule.alpha_bar(schedule.time_of(torch.tensor([index]))))
+    assert found == pytest.approx(alpha_bar, abs=1e-6, rel=1e-4)
+
+
+def test_sigma_0() -> None:
+    schedule = SqrtSchedule()
+    assert schedule.t_min == 1 / 2000
+    assert float(schedule.sigma(at(schedule.t_min))) == pytest.approx(0.121001, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "kind", "steps"), [
+    ("sqrt_2000", SqrtSchedule, 2000), ("sqrt_20", SqrtSchedule, 20), ("cosine_2000", CosineSchedule, 2000)
+])
+def test_agrees_with_diffuseqs_tables(name: str, kind: type[CappedSchedule], steps: int) -> None:
+    golden, schedule = arrays("schedule"), kind(steps=steps)
+    index = golden[f"{name}.index"]
+    t, s = schedule.time_of(index), schedule.time_of(index - 1)
+    alpha_bar, before = schedule.alpha_bar(t), schedule.alpha_bar(s)
+    beta = 1 - alpha_bar / before
+    close = {"rtol": 1e-10, "atol": 1e-12}
+    assert_close(alpha_bar, golden[f"{name}.alphas_cumprod"], **close)
+    assert_close(beta, golden[f"{name}.betas"], **close)
+    assert_close(beta * (1 - before) / (1 - alpha_bar), golden[f"{name}.posterior_variance"], **close)
+    assert_close(beta * before.sqrt() / (1 - alpha_bar), golden[f"{name}.posterior_mean_coef1"], **close)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@few
+@given(first=st.floats(0.0, 1.0), second=st.floats(0.0, 1.0))
+def test_falls_from_one(kind: type[CappedSchedule], first: float, second: float) -> None:
+    schedule, (early, late) = kind(), sorted((first, second))
+    a, b = schedule.alpha_bar(at(early)), schedule.alpha_bar(at(late))
+    assert 0 < b <= a <= 1 + 1e-15
+    if late - early > 1e-9 and late > 1e-5:
+        assert b < a
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_starts_clean(kind: type[CappedSchedule]) -> None:
+    assert float(kind().alpha(at(0.0))) == pytest.approx(1.0, abs=1e-15)
+    assert float(kind().sigma(at(0.0))) == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@few
+@given(t=TIMES)
+def test_keeps_the_variance(kind: type[CappedSchedule], t: float) -> None:
+    schedule = kind()
+    alpha, sigma = schedule.alpha(at(t)), schedule.sigma(at(t))
+    assert_close(alpha.square() + sigma.square(), at(1.0), rtol=1e-14, atol=0)
+    assert_close(schedule.log_snr(at(t)), 2 * (alpha / sigma).log(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@few
+@given(t=TIMES.filter(lambda t: abs(t - (1 - 1 / 2000)) > 1e-9))  # the two pieces meet there in a corner
+def test_derivatives_are_autograds(kind: type[CappedSchedule], t: float) -> None:
+    schedule = kind()
+    for function, derivative in (
+        (schedule.alpha_bar, schedule.d_alpha_bar),
+        (schedule.alpha, schedule.d_alpha),
+        (schedule.sigma, schedule.d_sigma),
+    ):
+        time = at(t).requires_grad_()
+        (wanted,) = torch.autograd.grad(function(time).sum(), time)
+        assert_close(derivative(at(t)), wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@few
+@given(t=TIMES)
+def test_inverse(kind: type[CappedSchedule], t: float) -> None:
+    schedule = kind()
+    assert_close(schedule.inverse(schedule.log_snr(at(t))), at(t), rtol=1e-9, atol=1e-12)
+
+
+@few
+@given(steps=st.integers(2, 300), data=st.data())
+def test_grid(steps: int, data: st.DataObject) -> None:
+    schedule = SqrtSchedule(steps=steps)
+    calls = data.draw(st.integers(1, steps))
+    grid = schedule.grid(calls)
+    assert len(grid) == calls
+    assert grid[0] == 1.0
+    assert calls == 1 or grid[-1] == 1 / steps
+    assert all(a > b for a, b in zip(grid, grid[1:], strict=False))
+    assert all((t * steps) == pytest.approx(round(t * steps), abs=1e-9) for t in grid)
+    if calls == steps:
+        assert grid == [(steps - k) / steps for k in range(steps)]
+
+
+@pytest.mark.parametrize("calls", [0, -1, 21])
+def test_a_grid_of_impossible_length(calls: int) -> None:
+    with pytest.raises(ValueError, match="between 1 and 20"):
+        SqrtSchedule(steps=20).grid(calls)
+
+
+@few
+@given(steps=st.integers(2, 60), data=st.data())
+def test_between_is_uniform_over_exactly_its_indices(steps: int, data: st.DataObject) -> None:
+    schedule = SqrtSchedule(steps=steps)
+    low = data.draw(st.integers(1, steps))
+    high = data.draw(st.integers(low, steps))
+    count, each = high - low + 1, 7
+    u = (torch.arange(count * each).double() + 0.5) / (count * each)
+    found = (schedule.between(u, low / steps, high / steps) * steps).round().long()
+    assert torch.equal(found, torch.arange(low, high + 1).repeat_interleave(each))
+    ends = schedule.between(torch.tensor([0.0, 1.0]).double(), low / steps, high / steps)
+    assert_close(ends, torch.tensor([low, high]).double() / steps)
+
+
+def test_the_three_clocks() -> None:
+    schedule = SqrtSchedule()
+    t = schedule.time_of(torch.tensor([0, 1490, 1976, 1999]))
+    assert_close(t, torch.tensor([0.0005, 0.7455, 0.9885, 1.0]).double())
+    assert_close(schedule.network_time(t), torch.tensor([0.0, 745.0, 988.0, 999.5]).double())
+
+
+def test_by_name() -> None:
+    assert {"sqrt", "cosine"} <= set(schedules.names())
+    assert from_spec(schedules.registry, {"name": "cosine", "steps": 50}) == CosineSchedule(steps=50)
+
+
+@pytest.mark.parametrize("steps", [1, 9500])
+def test_steps_that_the_closed_form_cannot_hold(steps: int) -> None:
+    with pytest.raises(UserError, match="steps"):
+        from_spec(schedules.registry, {"name": "sqrt", "steps": steps})
+    assert torch.isfinite(SqrtSchedule(steps=9000).log_snr(torch.linspace(0.01, 1, 9).double())).all()

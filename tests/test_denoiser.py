@@ -1,0 +1,106 @@
+"""The denoiser: what goes into the network, what is asked of it, and its frozen twin."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from dlkit.backbones.diffuseq import DiffuseqSpec
+from dlkit.denoiser import Denoiser, frozen_call
+from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.spaces.embedding import EmbeddingSpace
+
+T = torch.tensor([0.2, 0.9], dtype=torch.float64)
+ALL = frozenset({"x0", "logits", "features"})
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    spec = DiffuseqSpec(layers=2, hidden=8, heads=2, ff=16, time_dim=6, max_positions=10)
+    return Denoiser(EmbeddingSpace(11, 4), GaussianProcess(), spec.build(4)).eval()
+
+
+@pytest.fixture
+def cond() -> Condition:
+    return Condition(torch.randn(2, 5, 4), torch.arange(5).expand(2, 5) > 1)
+
+
+def state() -> Tensor:
+    return torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(3))
+
+
+def test_the_network_sees_the_anchor_and_its_own_clock(denoiser: Denoiser, cond: Condition) -> None:
+    seen = []
+    denoiser.backbone.register_forward_hook(lambda _m, args, _o: seen.append(args))
+    denoiser.predict(state(), T, cond)
+    denoiser.predict(state(), T, None)
+    (held, time, tap), (free, _, _) = seen
+    assert torch.equal(held, cond.apply(state()))
+    assert torch.equal(free, state())
+    assert_close(time, (T * 2000 - 1) / 2)
+    assert tap is None
+
+
+def test_only_what_is_wanted(denoiser: Denoiser, cond: Condition) -> None:
+    plain = denoiser.predict(state(), T, cond)
+    assert plain.logits is None and plain.features is None
+    full = denoiser.predict(state(), T, cond, want=ALL, tap=0)
+    assert torch.equal(full.x0, plain.x0)
+    assert full.logits is not None and full.features is not None
+    assert_close(full.logits, denoiser.space.logits(plain.x0))
+    assert full.features.shape == (2, 5, 8)
+    last = denoiser.predict(state(), T, cond, want=ALL).features
+    assert last is not None and not torch.equal(last, full.features)
+
+
+@pytest.mark.parametrize("to", ["x0", "eps", "score"])
+def test_value_is_the_parameterisation_asked_for(denoiser: Denoiser, cond: Condition, to: str) -> None:
+    found = denoiser.predict(state(), T, cond, to=to)  # type: ignore[arg-type]
+    wanted = denoiser.process.convert(found.x0, cond.apply(state()), T, "x0", to)  # type: ignore[arg-type]
+    assert_close(found.value, wanted)
+
+
+def grads(module: nn.Module) -> list[Tensor | None]:
+    return [parameter.grad for parameter in module.parameters()]
+
+
+def test_the_frozen_twin_agrees_and_leaves_no_gradient_behind(denoiser: Denoiser, cond: Condition) -> None:
+    x, twin = state().requires_grad_(), state().requires_grad_()
+    frozen = denoiser.frozen_predict(x, T, cond, want=ALL)
+    open_ = denoiser.predict(twin, T, cond, want=ALL)
+    for ours, theirs in ((frozen.x0, open_.x0), (frozen.logits, open_.logits), (frozen.features, open_.features)):
+        assert ours is not None and theirs is not None
+        assert torch.equal(ours, theirs)
+    assert frozen.logits is not None and open_.logits is not None
+    (frozen.x0.square().sum() + frozen.logits.sum()).backward()
+    assert grads(denoiser) == [None] * len(grads(denoiser))
+    assert all(parameter.requires_grad for parameter in denoiser.parameters())
+    (open_.x0.square().sum() + open_.logits.sum()).backward()
+    assert x.grad is not None and twin.grad is not None
+    assert_close(x.grad, twin.grad)
+    assert x.grad[cond.mask].abs().sum() > 0
+    assert not x.grad[~cond.mask].any()
+    assert denoiser.space.table.grad is not None
+
+
+def test_the_frozen_twin_follows_the_weights(denoiser: Denoiser, cond: Condition) -> None:
+    before = denoiser.frozen_predict(state(), T, cond, want=ALL)
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.mul_(1.5)
+    after, wanted = (call(state(), T, cond, want=ALL) for call in (denoiser.frozen_predict, denoiser.predict))
+    assert torch.equal(after.x0, wanted.x0)
+    assert after.logits is not None and wanted.logits is not None
+    assert torch.equal(after.logits, wanted.logits)  # the head reads the tied table
+    assert not torch.equal(after.x0, before.x0)
+
+
+def test_any_module_can_be_called_frozen() -> None:
+    layer, x = nn.Linear(3, 2), torch.randn(4, 3, requires_grad=True)
+    y = frozen_call(layer, x)
+    assert torch.equal(y, layer(x))
+    y.sum().backward()
+    assert x.grad is not None
+    assert grads(layer) == [None, None]
