@@ -1,8 +1,10 @@
-"""The command line. Nothing here imports torch before a command needs it, so that ``--help`` and ``list`` are instant."""
+"""The command line. Nothing here imports torch before a command needs it: ``--help`` and ``list`` are instant."""
 
+import contextlib
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +31,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Distil a continuous diffusion language model into a generator that writes a text in one network call.",
 )
 
@@ -105,7 +108,8 @@ def train(
     from dlkit.recipes import find
     from dlkit.training.fit import fit
 
-    result = fit(find(recipe).with_settings(settings), data, out, seed=seed, resume=resume)
+    with _interruptible():
+        result = fit(find(recipe).with_settings(settings), data, out, seed=seed, resume=resume)
     typer.echo(f"teacher: {result.teacher}")
 
 
@@ -126,10 +130,10 @@ def distill(
     for setting in settings:
         if setting.startswith(("model.", "fit.")):
             raise UserError(f"--set {setting}: distillation takes model and fit from the teacher; leave it out")
-    result = run(find(recipe).with_settings(settings), teacher, data, out, seed=seed, resume=resume)
-    typer.echo(
-        f"student: {result.student} (stage {result.best['stage'] + 1}, step {result.best['step']}, {result.best['score']:.4f})"
-    )
+    with _interruptible():
+        result = run(find(recipe).with_settings(settings), teacher, data, out, seed=seed, resume=resume)
+    best = result.best
+    typer.echo(f"student: {result.student} (stage {best['stage'] + 1}, step {best['step']}, {best['score']:.4f})")
 
 
 @app.command()
@@ -228,6 +232,15 @@ def version() -> None:
     typer.echo(__version__)
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("dlkit: stopped; --resume goes on from the last checkpoint", err=True)
+        raise typer.Exit(130) from None
+
+
 def _positive(**numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < 1:
@@ -265,9 +278,6 @@ def main() -> None:
     except UserError as error:
         print(f"dlkit: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("dlkit: stopped; --resume goes on from the last checkpoint", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class Denoiser(nn.Module):
         return frozen_call(self, x_t, t, cond, want=want, tap=tap)
 
 
-def frozen_call(module: nn.Module, *args: object, **kwargs: object):  # noqa: ANN201 - whatever the module returns
+def frozen_call(module: nn.Module, *args: object, **kwargs: object):
     """Call a module with its parameters detached, so that a backward pass leaves none of their gradients behind."""
     detached = {name: parameter.detach() for name, parameter in module.named_parameters()}
     return functional_call(module, detached, args, kwargs, tie_weights=True)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from dlkit.errors import UserError
 
 
@@ -21,6 +23,12 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def cannot_write(path: Path, error: Exception) -> UserError:
+    """What to tell the user of an error that the disk made."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return UserError(f"cannot write {path}: {reason}; free some space or choose another folder")
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; it takes the place of ``path`` only if the block ends without error.
@@ -29,17 +37,18 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         UserError: the disk is full or the place cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") from error
+        raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -50,22 +59,21 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         UserError: the disk is full or the place cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
     temporary, old = path.with_name(f".{path.name}.{mark}.tmp"), path.with_name(f".{path.name}.{mark}.old")
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         yield temporary
-        for file in temporary.iterdir():
+        for file in (*temporary.iterdir(), temporary):
             _sync(file)
         if path.exists():
             os.replace(path, old)
         os.replace(temporary, path)
         _sync(path.parent)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         if old.exists() and not path.exists():
             os.replace(old, path)
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") from error
+        raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

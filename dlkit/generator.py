@@ -23,7 +23,7 @@ from dlkit.diffusion import processes
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
 from dlkit.files import atomic_folder, read_json, write_json
-from dlkit.part import from_spec, part_of
+from dlkit.part import from_spec, part_of, validated
 from dlkit.randomness import Stream, hash64
 from dlkit.recipe import Recipe, Spec
 from dlkit.samplers._base import Observer, Sampler
@@ -156,7 +156,8 @@ class TextModel:
         chosen = self.choose_sampler(sampler, steps)
         reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
         rows, masks = self._encode(sources)
-        keys = torch.tensor([hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)])
+        hashes = [hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)]
+        keys = torch.tensor(hashes, dtype=torch.int64)
         wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
         written: list[list[int]] = []
         for part in torch.arange(len(wanted)).split(batch_size):
@@ -235,16 +236,23 @@ class TextModel:
             UserError: the folder is missing, of another kind, incomplete or damaged.
         """
         folder = model_folder(path)
-        config = read_json(folder / "config.json")
+        config = _read_config(folder)
         if config.get("format") != 1:
-            raise UserError(f"{folder / 'config.json'} has format {config.get('format')!r}; this version reads format 1")
+            found = config.get("format")
+            raise UserError(f"{folder / 'config.json'} has format {found!r}; this version reads format 1")
         if cls.kind and config.get("kind") != cls.kind:
-            raise UserError(f"{folder} holds a {config.get('kind')}, not a {cls.kind}; use dlkit.load_{config.get('kind')}")
+            kind = config.get("kind")
+            raise UserError(f"{folder} holds a {kind}, not a {cls.kind}; use dlkit.load_{kind}")
         architecture = _architecture(config, folder)
         denoiser = architecture.build()
         _load_weights(denoiser, folder / WEIGHTS)
-        model = cls(denoiser, Tokenizer.load(folder), architecture, Recipe.from_yaml(folder / "recipe.yaml"))
-        return model.to(device)
+        tokenizer = Tokenizer.load(folder)
+        if tokenizer.vocab_size > architecture.vocab_size:
+            raise UserError(
+                f"{folder}: its tokenizer has {tokenizer.vocab_size} ids, its network {architecture.vocab_size}; "
+                "restore the tokenizer the model was trained with"
+            )
+        return cls(denoiser, tokenizer, architecture, Recipe.from_yaml(folder / "recipe.yaml")).to(device)
 
 
 class Teacher(TextModel):
@@ -267,7 +275,7 @@ class OneStepGenerator(TextModel):
 
 def load(path: str | Path, device: str = "cpu") -> Teacher | OneStepGenerator:
     """Whichever kind of model the folder holds."""
-    kind = read_json(model_folder(path) / "config.json").get("kind")
+    kind = _read_config(model_folder(path)).get("kind")
     kinds = {"teacher": Teacher, "student": OneStepGenerator}
     if kind not in kinds:
         raise UserError(f"{path}: config.json names no known kind of model ({kind!r}); known: {', '.join(kinds)}")
@@ -289,12 +297,19 @@ def model_folder(path: str | Path) -> Path:
     raise UserError(f"{path} is not a model folder: it has no config.json; give the --out folder of a finished run")
 
 
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.json'} is not a model's: it holds no keys; restore the file from a copy")
+    return config
+
+
 def _architecture(config: dict[str, Any], folder: Path) -> Architecture:
     fields = {key: value for key, value in config.items() if key in Architecture.model_fields}
     missing = sorted(Architecture.model_fields.keys() - fields.keys() - {"overlong"})
     if missing:
         raise UserError(f"{folder / 'config.json'} lacks {', '.join(missing)}; restore the file from a copy")
-    return Architecture.model_validate(fields)
+    return validated(Architecture, fields, str(folder / "config.json"))
 
 
 def _load_weights(denoiser: Denoiser, file: Path) -> None:
@@ -313,11 +328,13 @@ def _load_weights(denoiser: Denoiser, file: Path) -> None:
 def _refuse_differences(wanted: dict[str, Tensor], found: dict[str, Tensor], file: Path) -> None:
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or unknown:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has the unknown {_some(unknown)}"] * bool(unknown)
-        raise UserError(f"{file} {' and '.join(parts)}; it does not belong to this config.json")
+        found_out = {"lacks": missing, "has the unknown": unknown}
+        complaints = [f"{verb} {_some(names)}" for verb, names in found_out.items() if names]
+        raise UserError(f"{file} {' and '.join(complaints)}; it does not belong to this config.json")
     for name, tensor in wanted.items():
         if tensor.shape != found[name].shape:
-            raise UserError(f"{file}: {name} has shape {tuple(found[name].shape)}, config.json implies {tuple(tensor.shape)}")
+            shapes = f"shape {tuple(found[name].shape)}, config.json implies {tuple(tensor.shape)}"
+            raise UserError(f"{file}: {name} has {shapes}")
 
 
 def _where(tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> list[list[int]]:

@@ -1,10 +1,11 @@
 """Random numbers that belong to a sample, not to a process.
 
 Every draw is a function of (seed, stream name, step, sample index): a counter-based generator with no state. A sample
-therefore gets the same noise whatever its batch mates, its rank or the history of the run; resuming needs no saved state.
+therefore gets the same noise whatever its batch mates, its rank or the history of the run; resuming needs no saved
+state.
 
-The generator is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"): element ``j`` of
-a sample with key ``k`` is ``mix(k + (j + 1) * golden)``. Normals come from pairs of uniforms by Box & Muller (1958).
+The generator is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"): element ``j``
+of a sample with key ``k`` is ``mix(k + (j + 1) * golden)``. Normals come from pairs of uniforms by Box & Muller (1958).
 """
 
 import hashlib

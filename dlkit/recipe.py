@@ -5,14 +5,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from dlkit import backbones, decoders, metrics, objectives, spaces, teachers
 from dlkit.diffusion import processes, time_samplers
 from dlkit.errors import UserError
 from dlkit.files import write_text
 from dlkit.objectives._base import Objective
-from dlkit.part import explain, from_spec, part_of
+from dlkit.part import explain, from_spec, part_of, validated
 
 
 class Spec(BaseModel):
@@ -21,8 +30,8 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     def replace(self, **settings: Any) -> Self:
-        """A copy with some settings changed, validated like a new one."""
-        return type(self).model_validate({**self.model_dump(), **settings})
+        """A copy with some settings changed, validated like a new one. Raises ``UserError`` if one is wrong."""
+        return validated(type(self), {**self.model_dump(), **settings}, type(self).__name__)
 
 
 def _adversary(value: Any) -> Any:
@@ -30,7 +39,12 @@ def _adversary(value: Any) -> Any:
     if value is None or value is False:
         return None
     value = {} if value is True else value
-    return from_spec(objectives.registry, {"name": "adversarial", **value} if isinstance(value, dict) else value)
+    part = from_spec(objectives.registry, {"name": "adversarial", **value} if isinstance(value, dict) else value)
+    if "discriminator" not in part.needs.roles:
+        raise UserError(
+            f"adv: objective {part.registered_name!r} has no discriminator; set adv=true or adv.name=adversarial"
+        )
+    return part
 
 
 Adversary = Annotated[
@@ -79,6 +93,13 @@ class Model(Spec):
     seq_len: int = Field(default=128, ge=8)
     tokenizer: str = "bert-base-uncased"
     overlong: Literal["truncate", "refuse"] = "truncate"
+
+    @model_validator(mode="after")
+    def _backbone_is_long_enough(self) -> Self:
+        most = getattr(self.backbone, "max_positions", self.seq_len)
+        if self.seq_len > most:
+            raise ValueError(f"seq_len={self.seq_len} is more than backbone.max_positions={most}; change one of them")
+        return self
 
 
 class Fit(Spec):
@@ -181,6 +202,9 @@ class Run(Spec):
 class Recipe(Spec):
     """Every choice of fitting a teacher and distilling it.
 
+    Wrong settings raise ``UserError`` with one line that names the key, what is wrong with it and the nearest key there
+    is.
+
     Attributes:
         objective: what the student is trained on.
         adv: the adversarial term; True is the default one, False or None is none.
@@ -221,6 +245,14 @@ class Recipe(Spec):
                 raise ValueError(f"objective {objective.registered_name!r} needs a discriminator; set adv=true")
         return self
 
+    @model_validator(mode="wrap")  # the last one, so that it also wraps the validator above
+    @classmethod
+    def _wrong_settings_are_told(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise UserError(explain(error, cls)) from None
+
     def stage(self, number: int) -> Stage:
         """Stage ``number`` (from 0) with nothing left open."""
         stage = self.stages[number]
@@ -241,14 +273,14 @@ class Recipe(Spec):
         """Validate plain data.
 
         Raises:
-            UserError: one line that names the key, what is wrong with it and the nearest key there is.
+            UserError: a setting is wrong; the line begins with ``where``.
         """
         if not isinstance(data, dict):
             raise UserError(f"{where}: expected keys and values, got {type(data).__name__}")
         try:
             return cls.model_validate(data)
-        except ValidationError as error:
-            raise UserError(f"{where}: {explain(error, cls)}") from None
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
 
     def to_yaml(self, path: str | Path) -> None:
         """Write every setting to a YAML file."""

@@ -4,7 +4,7 @@ import math
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -64,9 +64,9 @@ class DiffuseqBackbone(nn.Module):
 
     def __init__(self, spec: "DiffuseqSpec", dim: int) -> None:
         super().__init__()
-        hidden = spec.hidden
+        hidden, wide = spec.hidden, 4 * spec.time_dim
         self.time_dim = spec.time_dim
-        self.time_embed = nn.Sequential(nn.Linear(spec.time_dim, 4 * spec.time_dim), nn.SiLU(), nn.Linear(4 * spec.time_dim, hidden))
+        self.time_embed = nn.Sequential(nn.Linear(spec.time_dim, wide), nn.SiLU(), nn.Linear(wide, hidden))
         self.input_up_proj = _two_linears(dim, hidden, hidden) if dim != hidden else nn.Identity()
         make = lambda: Layer(hidden, spec.heads, spec.ff, spec.dropout, spec.attention_dropout)  # noqa: E731
         self.input_transformers = nn.ModuleDict({"layer": nn.ModuleList(make() for _ in range(spec.layers))})

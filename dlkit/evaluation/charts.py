@@ -9,7 +9,7 @@ from dlkit.evaluation.markup import Markup, join, tag
 
 LETTER = 6.7  # mean width of a letter of the labels, in the units of the drawing
 LINE = 13.0
-MARKS = ("circle", "square", "triangle", "diamond")
+MARKS = ("circle", "square", "triangle", "diamond", "wedge")
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,7 @@ def _mark(shape: str, x: float, y: float) -> Markup:
         "square": [(-4, -4), (4, -4), (4, 4), (-4, 4)],
         "triangle": [(0, -5.5), (5, 4), (-5, 4)],
         "diamond": [(0, -6), (6, 0), (0, 6), (-6, 0)],
+        "wedge": [(0, 5.5), (5, -4), (-5, -4)],
     }[shape]
     return tag("polygon", points=" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners))
 
@@ -227,7 +228,7 @@ def _name(line: Series, frame: Frame, labels: Labels) -> Markup:
     for x, y, _ in reversed(line.points):
         at, height = frame.x(x), frame.y(y)
         places += [(at + 10, height + 4, "start"), (at - 10, height + 4, "end")]
-        for dy in (-12, 20, -26, 34):
+        for dy in (-12, 20, -26, 34, -40, 48):
             places += [(at, height + dy, "middle"), (at + 6, height + dy, "start"), (at + 8, height + dy, "end")]
     return labels.put(line.name, places, line.role)
 

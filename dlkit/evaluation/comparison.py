@@ -74,9 +74,33 @@ def columns(models: Sequence[Model]) -> list[str]:
     return [*(name for name in COLUMNS if name in found), *(name for name in found if name not in COLUMNS)]
 
 
-def best(models: Sequence[Model], metric: str) -> float | None:
-    """The best of the different values of a metric; None if there is but one, or the better direction is unknown."""
-    values = {row["metrics"][metric] for row in models if metric in row["metrics"]}
+def compares_samples(metric: str) -> bool:
+    """Whether a metric is about the samples of a source together, so that it depends on how many there are.
+
+    Distinct-valid is one of them: with a single sample it would be exact validity by another name.
+    """
+    return metric == "distinct_valid" or (metric in metrics.names() and "samples>=2" in metrics.get(metric).needs)
+
+
+def peers(models: Sequence[Model], metric: str) -> list[Model]:
+    """The rows that a metric can be compared between.
+
+    All that have it; of a metric that compares samples, those with as many samples as the student with fewest calls
+    (as the first row, where there is no student).
+    """
+    scored = [row for row in models if metric in row["metrics"]]
+    if not scored or not compares_samples(metric):
+        return scored
+    students = [row for row in scored if row["kind"] == "student"]
+    count = min(students, key=lambda row: row["nfe"], default=scored[0])["num_samples"]
+    return [row for row in scored if row["num_samples"] == count]
+
+
+def best(models: Sequence[Model], metric: str) -> list[Model]:
+    """The best rows of a metric among its :func:`peers`; none if all are equal or the better direction is unknown."""
+    rows = peers(models, metric)
+    values = {row["metrics"][metric] for row in rows}
     if len(values) < 2 or metric not in metrics.names():
-        return None
-    return max(values) if metrics.get(metric).higher_is_better else min(values)
+        return []
+    top = max(values) if metrics.get(metric).higher_is_better else min(values)
+    return [row for row in rows if row["metrics"][metric] == top]

@@ -13,6 +13,7 @@ from dlkit.data.sequences import Overlong, merge_pair, merge_source
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.decoders._base import Decoder
 from dlkit.errors import UserError
+from dlkit.evaluation.comparison import compares_samples
 from dlkit.evaluation.protocol import ReferenceText
 from dlkit.generator import TextModel
 from dlkit.metrics._base import Cases, Metric, SourceMetric, mean
@@ -153,8 +154,8 @@ def score(samples: Cases, chosen: Cases | None = None) -> tuple[dict[str, float]
     errors: dict[str, float] = {}
     for name in metrics.names():
         metric: Metric = metrics.get(name)()
-        needs = metric.needs | ({"samples>=2"} if name == "distinct_valid" else set())  # with one it is exact_validity
-        cases = samples if "samples>=2" in needs else chosen or samples
+        needs = metric.needs | ({"samples>=2"} if compares_samples(name) else set())
+        cases = samples if compares_samples(name) else chosen or samples
         if not needs <= cases.offers:
             continue
         if isinstance(metric, SourceMetric):

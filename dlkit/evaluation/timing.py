@@ -183,7 +183,7 @@ def _factors(seconds: dict[str, float], few: int | None, full_steps: int) -> dic
 def _how(n_sources: int, rounds: int, few: int | None, full_steps: int) -> dict[str, str]:
     setting = f"one batch of {n_sources} texts, median of {rounds} interleaved rounds in one process"
     step = f"cost of a step from runs of {FEW} and {MORE} steps, in which text handling cancels, times {full_steps}"
-    few_step = f"DDIM with {few} steps, run in full, text in to text out, over the student's text in to text out"
+    few_step = f"DDIM with {few} steps, without rounding, run in full, over the student, both text in to text out"
     return {
         "full_ancestral": f"{step}, without rounding, over the student's network call; {setting}",
         "full_ancestral_rounded": f"{step}, with rounding at every step, over the student's network call; {setting}",

@@ -55,12 +55,14 @@ class Roles(Protocol):
     process: GaussianProcess
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
-        """The teacher's prediction; its parameters never get a gradient, and without ``graph`` neither does its input."""
+        """The teacher's prediction; its parameters never get a gradient, nor does its input without ``graph``."""
         ...
 
     def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
-        """The fake score's prediction: trainable in the critic's turn, frozen in the generator's. An objective that needs
-        no gradient through its input says so with ``graph=False``."""
+        """The fake score's prediction: trainable in the critic's turn, frozen in the generator's.
+
+        An objective that needs no gradient through its input says so with ``graph=False``.
+        """
         ...
 
     def discriminator(self, noised: Noised) -> Float[Tensor, " b"]:

@@ -40,5 +40,6 @@ class Adversarial(Objective):
 
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
         assert real is not None  # promised by needs.data
-        on_real, on_fake = logistic(roles.discriminator(real), real=True), logistic(roles.discriminator(fake), real=False)
+        on_real = logistic(roles.discriminator(real), real=True)
+        on_fake = logistic(roles.discriminator(fake), real=False)
         return {"adversarial": (on_real + on_fake) / 2}

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -57,7 +58,7 @@ class GridSampler(Sampler):
     ) -> Float[Tensor, "b l d"]:
         x = cond.apply(noise(0))
         grid = [*denoiser.process.noise_schedule.grid(self.steps), 0.0]
-        for k, (t_now, t_next) in enumerate(zip(grid, grid[1:], strict=False)):
+        for k, (t_now, t_next) in enumerate(pairwise(grid)):
             t = torch.full((len(x),), t_now, dtype=torch.float64, device=x.device)
             x0 = denoiser.predict(x, t, cond).x0
             if self.rounding:

@@ -1,4 +1,4 @@
-"""Noise schedules: alpha(t) and sigma(t) of the forward process x_t = alpha x0 + sigma eps, t in [0, 1], t = 0 clean."""
+"""Noise schedules: alpha(t) and sigma(t) of the process x_t = alpha x0 + sigma eps, t in [0, 1], t = 0 clean."""
 
 from dlkit.registry import Registry
 

@@ -81,7 +81,7 @@ class CappedSchedule(Schedule):
     which agrees with the table on its grid and is continuous and strictly falling everywhere.
 
     Attributes:
-        steps: T. Index i of the original is t = (i+1)/T. From about 9,990 on, the sqrt schedule caps more than one step.
+        steps: T. Index i of the original is t = (i+1)/T. From about 9,990 on, sqrt would cap more than the last step.
     """
 
     steps: int = Field(default=2000, ge=2, le=9000)

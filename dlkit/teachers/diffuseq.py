@@ -36,7 +36,8 @@ class Diffuseq(TeacherFamily):
         cond = Condition(x_start, batch.mask)
         x0 = denoiser.predict(process.q_sample(x_start, batch.t, batch.eps_t, cond), batch.t, cond).x0
         lowest = (batch.t <= process.noise_schedule.t_min)[:, None, None]
-        nll = F.cross_entropy(rearrange(space.logits(x_start), "b l v -> (b l) v"), batch.ids.flatten(), reduction="none")
+        logits = rearrange(space.logits(x_start), "b l v -> (b l) v")
+        nll = F.cross_entropy(logits, batch.ids.flatten(), reduction="none")
         alpha_1 = process.alpha(torch.ones_like(batch.t), x_start)
         return {
             "mse": (torch.where(lowest, x_mean, x_start) - x0).square().mean((1, 2)),

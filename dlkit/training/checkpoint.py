@@ -96,4 +96,6 @@ def load(path: Path) -> State:
     try:
         return State(load_file(path / "state.safetensors"), values)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"the checkpoint {path} is damaged ({error}); delete it and start again without --resume") from None
+        raise UserError(
+            f"the checkpoint {path} is damaged ({error}); delete it, and --resume starts from the beginning"
+        ) from None

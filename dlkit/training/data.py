@@ -40,7 +40,9 @@ class Corpus:
         UserError: a file is missing or malformed, or a text is too long and ``overlong`` is "refuse".
     """
 
-    def __init__(self, folder: str | Path, tokenizer: Tokenizer, seq_len: int, overlong: str, pairs: list[Pair]) -> None:
+    def __init__(
+        self, folder: str | Path, tokenizer: Tokenizer, seq_len: int, overlong: str, pairs: list[Pair]
+    ) -> None:
         self.rows = EncodedPairs.encode(pairs, tokenizer, seq_len, overlong, name=f"{folder}/train")  # type: ignore[arg-type]
 
     def draw(self, batch_size: int, step: int, seed: int, device: torch.device) -> Draw:

@@ -25,10 +25,10 @@ from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
-from dlkit.training.health import time_bins
+from dlkit.training.health import refuse_nan, time_bins
 from dlkit.training.progress import Reporter
 from dlkit.training.turns import Networks, Studio, Turn, sibling
-from dlkit.training.validation import validate
+from dlkit.training.validation import check, validate
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class Distiller:
         self.adversary: Adversarial | None = recipe.adv  # type: ignore[assignment]
         self.best = Best(checkpoint.module_state(sibling(self.teacher).backbone))
         self.metric: Metric = recipe.evaluation.metric  # type: ignore[assignment]
+        check(self.held_out, self.metric, recipe.evaluation.num_samples)
         self.clock = Clock()
 
     def run(self) -> None:
@@ -145,13 +146,14 @@ class Distiller:
     def after_step(self, stage: "StageRun", values: dict[str, Tensor]) -> None:
         """Log, validate and save where it is time to."""
         run, last = self.recipe.run, stage.done == stage.settings.steps
-        if stage.done % run.log_every == 0 or last:
-            numbers = {name: round(float(value), 6) for name, value in values.items()}
-            refuse_nan(numbers, stage.done)
+        logs, saves = (stage.done % every == 0 or last for every in (run.log_every, run.checkpoint_every))
+        numbers = {name: round(float(value), 6) for name, value in values.items()} if logs or saves else {}
+        refuse_nan(numbers, stage.done, "generator.clip and critic.clip")
+        if logs:
             self.log("distill", stage, **numbers)
         if stage.done % self.recipe.evaluation.every == 0 or last:
             self.validate(stage)
-        if stage.done % run.checkpoint_every == 0 or last:
+        if saves:
             self.save(stage)
 
     def log(self, kind: str, stage: "StageRun", **values: Any) -> None:
@@ -180,7 +182,12 @@ class Distiller:
 
     def save(self, stage: "StageRun") -> None:
         """Write a checkpoint."""
-        values = {"stage": stage.number, "best": self.best.where(), "ticks": stage.ema.ticks, "seconds": self.clock.seconds}
+        values = {
+            "stage": stage.number,
+            "best": self.best.where(),
+            "ticks": stage.ema.ticks,
+            "seconds": self.clock.seconds,
+        }
         state = State(values=values)
         for part, tensors in stage.tensors().items():
             state.put(part, tensors)
@@ -333,10 +340,3 @@ def gaps(fake: Noised) -> dict[str, Any]:
     difference = (fake.memo["teacher"].x0 - fake.memo["fake"].x0).abs() * keep
     per_sample = difference.sum((1, 2)) / (keep.sum((1, 2)) * difference.shape[-1]).clamp_min(1)
     return {f"gap_{name}": value for name, value in time_bins(per_sample, fake.t).items()}
-
-
-def refuse_nan(numbers: dict[str, float], step: int) -> None:
-    """Stop a run whose losses are lost. Raises ``UserError``."""
-    for name, value in numbers.items():
-        if value != value or value in (float("inf"), float("-inf")):
-            raise UserError(f"step {step}: {name} is {value}; lower the learning rates or set generator.clip and critic.clip")

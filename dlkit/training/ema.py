@@ -21,7 +21,7 @@ class Ema:
         """Take in the present weights."""
         decay = min(self.decay, (1 + self.ticks) / (10 + self.ticks))
         weights = [p.detach() for _, p in module.named_parameters()]
-        torch._foreach_lerp_(list(self.shadow.values()), weights, 1.0 - decay)
+        torch._foreach_lerp_(list(self.shadow.values()), weights, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]
         self.ticks += 1
 
     @torch.no_grad()

@@ -68,7 +68,12 @@ class TorchEngine:
 
     def optimizer(self, parameters: Iterable[nn.Parameter], settings: Optimizer, lr: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            list(parameters), lr=lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay, fused=True
+            list(parameters),
+            lr=lr,
+            betas=settings.betas,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -100,7 +105,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError):
         raise UserError(f"there is no device {name!r} here; use run.device=auto or cpu") from None
     return device

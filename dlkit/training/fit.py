@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from dlkit.data.pairs import has_split, read_split
-from dlkit.data.sequences import Batch
 from dlkit.data.tokenizer import make_tokenizer
 from dlkit.denoiser import Denoiser
 from dlkit.generator import Architecture, Teacher
@@ -23,9 +22,9 @@ from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
-from dlkit.training.health import time_bins
-from dlkit.training.progress import Reporter
-from dlkit.training.validation import validate
+from dlkit.training.health import refuse_nan, time_bins
+from dlkit.training.progress import Loop, Reporter
+from dlkit.training.validation import check, validate
 
 
 @dataclass(frozen=True)
@@ -84,33 +83,44 @@ class Fitter:
         self.tokenizer = make_tokenizer(model.tokenizer, (text for pair in pairs for text in (pair.src, *pair.refs)))
         self.corpus = Corpus(data, self.tokenizer, model.seq_len, model.overlong, pairs)
         if self.corpus.rows.n_truncated:
-            reporter.say(f"{self.corpus.rows.n_truncated} of {len(self.corpus.rows)} pairs were cut to {model.seq_len} tokens")
+            reporter.say(
+                f"{self.corpus.rows.n_truncated} of {len(self.corpus.rows)} pairs were cut to {model.seq_len} tokens"
+            )
         self.held_out: HeldOut | None = None
         if has_split(data, "valid"):
             self.held_out = HeldOut.read(data, "valid", recipe.evaluation.n_sources).normalised(self.tokenizer)
+            check(self.held_out, recipe.evaluation.metric, recipe.evaluation.num_samples)  # type: ignore[arg-type]
         self.architecture = teacher_architecture(recipe, self.tokenizer.vocab_size)
         self.denoiser: Denoiser = engine.setup(self.architecture.build(seed))  # type: ignore[assignment]
-        self.optimizer = engine.optimizer(self.denoiser.parameters(), self.settings.optimizer, self.settings.optimizer.lr)
+        self.optimizer = engine.optimizer(
+            self.denoiser.parameters(), self.settings.optimizer, self.settings.optimizer.lr
+        )
         self.ema = Ema(self.denoiser, self.settings.ema)
         self.done, self.clock = 0, Clock()
         self._go_on()
 
     def run(self) -> None:
         """Fit to the end and write the teacher."""
-        total, every = self.settings.steps, self.recipe.run
-        with self.reporter.loop("fit", total, self.done) as loop:
-            for step in range(self.done, total):
-                terms = self.step(step)
+        with self.reporter.loop("fit", self.settings.steps, self.done) as loop:
+            for step in range(self.done, self.settings.steps):
+                values = self.step(step)
                 self.done = step + 1
-                if self.done % every.log_every == 0 or self.done == total:
-                    values = {name: round(float(value), 6) for name, value in terms.items()}
-                    self.folder.log(kind="fit", step=self.done, seconds=round(self.clock.seconds, 2), **values)
-                    loop.update(self.done, f"loss {values['loss']:.4f}")
-                if self.held_out is not None and self.done % self.recipe.evaluation.every == 0:
-                    self.evaluate()
-                if self.done % every.checkpoint_every == 0 or self.done == total:
-                    self.save()
+                self.after_step(values, loop)
         self.averaged().save_pretrained(self.folder.path / "teacher")
+
+    def after_step(self, values: dict[str, Any], loop: Loop) -> None:
+        """Log, validate and save where it is time to."""
+        logs = self.is_logged(self.done)
+        saves = self.done % self.recipe.run.checkpoint_every == 0 or self.done == self.settings.steps
+        numbers = {name: round(float(value), 6) for name, value in values.items()} if logs or saves else {}
+        refuse_nan(numbers, self.done, "fit.optimizer.clip")
+        if logs:
+            self.folder.log(kind="fit", step=self.done, seconds=round(self.clock.seconds, 2), **numbers)
+            loop.update(self.done, f"loss {numbers['loss']:.4f}")
+        if self.held_out is not None and self.done % self.recipe.evaluation.every == 0:
+            self.evaluate()
+        if saves:
+            self.save()
 
     def step(self, step: int) -> dict[str, Any]:
         """One update: draw, loss, gradient, AdamW, average."""
@@ -118,29 +128,31 @@ class Fitter:
         set_lr(self.optimizer, self.settings, step)
         torch.manual_seed(Stream(self.seed, "fit/dropout", step).integer())
         self.denoiser.train()
-        sums: dict[str, Any] = {}
+        seen: list[dict[str, Tensor]] = []
         for part in self.microbatches(draw, step):
-            share = len(part.t) / self.settings.batch_size
             with self.engine.autocast():
                 terms = self.architecture.family.losses(self.denoiser, part)
             loss = torch.stack([term.mean() for term in terms.values()]).sum()
-            self.engine.backward(loss * share)
-            for name, value in {"loss": loss, **{name: term.mean() for name, term in terms.items()}}.items():
-                sums[name] = sums.get(name, 0.0) + value.detach() * share
-            sums |= time_bins(terms["mse"], part.t) if "mse" in terms and self.logs(step) else {}
-        sums["grad_norm"] = self.engine.step(self.optimizer, self.settings.optimizer.clip)
+            self.engine.backward(loss * (len(part.t) / self.settings.batch_size))
+            seen.append({"t": part.t, **{name: term.detach() for name, term in terms.items()}})
+        norm = self.engine.step(self.optimizer, self.settings.optimizer.clip)
         self.ema.tick(self.denoiser)
-        return sums
+        rows = {name: torch.cat([values[name] for values in seen]) for name in seen[0]}
+        bins = time_bins(rows["mse"], rows["t"]) if "mse" in rows and self.is_logged(step + 1) else {}
+        means = {name: row.mean() for name, row in rows.items() if name != "t"}
+        return {"loss": torch.stack(list(means.values())).sum(), **means, **bins, "grad_norm": norm}
 
-    def logs(self, step: int) -> bool:
-        return (step + 1) % self.recipe.run.log_every == 0 or step + 1 == self.settings.steps
+    def is_logged(self, done: int) -> bool:
+        return done % self.recipe.run.log_every == 0 or done == self.settings.steps
 
     def microbatches(self, draw: Draw, step: int) -> Iterator[FitBatch]:
         """The batch in pieces, with all random numbers drawn."""
         size = self.settings.microbatch or self.settings.batch_size
         shape = (draw.batch.ids.shape[1], self.denoiser.space.dim)
         schedule = self.architecture.process.noise_schedule
-        for ids, mask, index in zip(draw.batch.ids.split(size), draw.batch.mask.split(size), draw.index.split(size), strict=True):
+        for ids, mask, index in zip(
+            draw.batch.ids.split(size), draw.batch.mask.split(size), draw.index.split(size), strict=True
+        ):
             streams = {name: Stream(self.seed, f"fit/{name}", step) for name in ("time", "eps_0", "eps_t")}
             t = self.settings.time_sampler.sample(streams["time"].uniform(index), schedule)
             yield FitBatch(ids, mask, t, streams["eps_0"].normal(index, *shape), streams["eps_t"].normal(index, *shape))

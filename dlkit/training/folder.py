@@ -4,10 +4,10 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dlkit.errors import UserError
-from dlkit.files import read_json, write_json, write_text
+from dlkit.files import cannot_write, read_json, write_json, write_text
 from dlkit.recipe import Recipe
 
 
@@ -15,62 +15,68 @@ class RunFolder:
     """A run's output folder.
 
     ``run.json`` says what the run is; a folder that holds another run, or anything at all without ``--resume``, is
-    refused; where a run was killed before it wrote anything, ``--resume`` starts it. ``log.jsonl`` has one object a line; on resume the lines after the checkpoint's step are dropped, so that
-    the log of a resumed run reads like that of an uninterrupted one.
+    refused; where a run was killed before it wrote anything, ``--resume`` starts it. ``log.jsonl`` has one object a
+    line; on resume the lines after the checkpoint's step are dropped, so that the log of a resumed run reads like that
+    of an uninterrupted one.
+
+    Making the object only looks: the first to write is :meth:`rewind`, so that a run whose data turn out to be wrong
+    leaves nothing behind.
     """
 
     def __init__(self, path: str | Path, command: str, recipe: Recipe, inputs: dict[str, Any], resume: bool) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.log_file = self.path / "log.jsonl"
-        identity = {"command": command, **inputs, "recipe": recipe.to_dict()}
-        if resume and self._holds_anything():
-            self._check_same(identity)
-        else:
-            self._start(identity)
-        recipe.to_yaml(self.path / "recipe.yaml")
-        self._log = self.log_file.open("a", encoding="utf-8")
+        self._recipe = recipe
+        self._identity = {"command": command, **inputs, "recipe": recipe.to_dict()}
+        self._log: IO[str] | None = None
+        self._refuse_other_content(resume)
 
-    def _start(self, identity: dict[str, Any]) -> None:
+    def _refuse_other_content(self, resume: bool) -> None:
         if self.path.is_file():
             raise UserError(f"{self.path} is a file; give a folder for --out")
-        if self._holds_anything():
-            what = "another run" if (self.path / "run.json").exists() else "other files"
-            raise UserError(f"{self.path} already holds {what}; give an empty folder, or --resume to go on with its run")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make {self.path}: {error.strerror}") from None
-        write_json(self.path / "run.json", identity)
+        if not self._holds_anything():
+            return
+        if not (self.path / "run.json").exists():
+            raise UserError(f"{self.path} holds other files and no run; give an empty folder")
+        if not resume:
+            raise UserError(f"{self.path} already holds a run; give an empty folder, or --resume to go on with it")
+        self._refuse_other_run()
 
     def _holds_anything(self) -> bool:
         """Whether there is more here than what a run leaves that was killed before it began."""
         return self.path.is_dir() and any(not path.name.endswith(".tmp") for path in self.path.iterdir())
 
-    def _check_same(self, identity: dict[str, Any]) -> None:
-        if not (self.path / "run.json").exists():
-            raise UserError(f"{self.path} holds no run to resume; leave --resume out to start one")
-        stored = read_json(self.path / "run.json")
-        stored["recipe"] = Recipe.from_dict(stored["recipe"], where=str(self.path / "run.json")).to_dict()
-        different = _first_difference(stored, json.loads(json.dumps(identity)))
+    def _refuse_other_run(self) -> None:
+        file = self.path / "run.json"
+        stored = read_json(file)
+        if not isinstance(stored, dict) or "recipe" not in stored:
+            raise UserError(f"{file} does not describe a run; restore it from a copy, or give another --out")
+        stored["recipe"] = Recipe.from_dict(stored["recipe"], where=str(file)).to_dict()
+        different = _first_difference(stored, json.loads(json.dumps(self._identity)))
         if different:
             raise UserError(f"{self.path} holds another run: {different}; give the same settings, or another --out")
 
-    def log(self, **values: Any) -> None:
-        """Append a line."""
-        self._log.write(json.dumps(values) + "\n")
-        self._log.flush()
-
     def rewind(self, step: int, stage: int = 0) -> None:
-        """Drop the lines that a resumed run will write again."""
-        self._log.close()
+        """Be ready to go on after a step of a stage: drop the lines of later ones, which will be written again.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        if self._log is None:
+            write_json(self.path / "run.json", self._identity)
+            self._recipe.to_yaml(self.path / "recipe.yaml")
+        else:
+            self._log.close()
         kept = [line for line in self._lines() if (line.get("stage", 0), line["step"]) <= (stage, step)]
         write_text(self.log_file, "".join(json.dumps(line) + "\n" for line in kept))
         self._log = self.log_file.open("a", encoding="utf-8")
 
     def _lines(self) -> list[dict[str, Any]]:
         """Whole lines; a kill may have cut the last one."""
-        lines = []
+        lines: list[dict[str, Any]] = []
+        if not self.log_file.exists():
+            return lines
         for line in self.log_file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 lines.append(json.loads(line))
@@ -78,11 +84,20 @@ class RunFolder:
                 break
         return lines
 
+    def log(self, **values: Any) -> None:
+        """Append a line; :meth:`rewind` comes first. Raises ``UserError`` where it cannot be written."""
+        assert self._log is not None
+        try:
+            self._log.write(json.dumps(values) + "\n")
+            self._log.flush()
+        except OSError as error:
+            raise cannot_write(self.log_file, error) from error
+
     def close(self) -> None:
         """Put the log on the disk."""
-        self._log.flush()
-        os.fsync(self._log.fileno())
-        self._log.close()
+        if self._log is not None:
+            os.fsync(self._log.fileno())
+            self._log.close()
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:

@@ -1,9 +1,13 @@
 """Signs of a run going wrong: copying, padding, repetition, collapse, and where in time the error sits."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor
+
+from dlkit.errors import UserError
 
 BINS = 4
 
@@ -26,10 +30,26 @@ def text_health(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> dict[
     """
     flat = [(source, text) for source, group in zip(sources, texts, strict=True) for text in group]
     words = [text.split() for _, text in flat]
-    repeats = sum(a == b for ws in words for a, b in zip(ws, ws[1:], strict=False))
+    repeats = sum(a == b for ws in words for a, b in pairwise(ws))
     return {
         "empty": sum(not text.strip() for _, text in flat) / len(flat),
         "repetition": repeats / max(sum(max(len(ws) - 1, 0) for ws in words), 1),
         "copy": sum(text.split() == source.lower().split() for source, text in flat) / len(flat),
         "unique": sum(len(set(group)) / len(group) for group in texts) / len(texts),
     }
+
+
+def refuse_nan(numbers: Mapping[str, float], step: int, clip: str) -> None:
+    """Stop a run whose losses are lost.
+
+    Args:
+        numbers: losses and norms.
+        step: for the message.
+        clip: the settings that may help, for the message.
+
+    Raises:
+        UserError: one of the numbers is not finite.
+    """
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise UserError(f"step {step}: {name} is {value}; lower the learning rate or set {clip}")

@@ -33,7 +33,12 @@ class Reporter:
         if self.quiet or not self.console.is_terminal:
             yield Loop(self, title, total, done)
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         with Progress(*columns, TimeRemainingColumn(), console=self.console) as progress:
             loop = Loop(self, title, total, done)
             loop.bar, loop.task = progress, progress.add_task(title, total=total, completed=done, note="")
@@ -58,4 +63,8 @@ class Loop:
         elif not self.reporter.quiet and (now - self.last >= self.reporter.every or done == self.total):
             self.last = now
             left = (self.total - done) / max(rate, 1e-9)
-            print(f"{self.title} {done}/{self.total}  {rate:.1f}/s  {left:.0f} s left  {note}", file=sys.stderr, flush=True)
+            print(
+                f"{self.title} {done}/{self.total}  {rate:.1f}/s  {left:.0f} s left  {note}",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -6,6 +6,11 @@ from dlkit.training.data import HeldOut
 from dlkit.training.health import text_health
 
 
+def check(held_out: HeldOut, metric: Metric, num_samples: int) -> None:
+    """Raise ``UserError`` if the metric cannot be had of these texts, before any work is done for it."""
+    metric.require(held_out.cases([[""] * num_samples] * len(held_out.pairs)))
+
+
 def validate(
     model: TextModel, held_out: HeldOut, metric: Metric, num_samples: int, steps: int | None, seed: int
 ) -> tuple[float, dict[str, float]]:

@@ -2,8 +2,8 @@
 
     python examples/qqp/prepare.py --source QQP_FOLDER --out DATA
 
-QQP_FOLDER has train, train_extra, valid and test as .jsonl.gz, one {"src", "trg"} a line. Writes train, valid, test, and
-test_unseen: the test pairs whose source does not occur in train.
+QQP_FOLDER has train, train_extra, valid and test as .jsonl.gz, one {"src", "trg"} a line. Writes train, valid, test,
+and test_unseen: the test pairs whose source does not occur in train.
 """
 
 import argparse

@@ -188,7 +188,8 @@ def test_what_stands_at_given_positions_does_not_matter(weight: Weight) -> None:
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_the_order_of_the_samples_does_not_matter(weight: Weight) -> None:
     data, order = case(), torch.tensor([2, 0, 3, 1])
-    moved = Case(*(s.detach()[order].requires_grad_() for s in data.tensors()), data.mask[order], data.snr_weight[order])
+    states = [state.detach()[order].requires_grad_() for state in data.tensors()]
+    moved = Case(*states, data.mask[order], data.snr_weight[order])
     assert_close(ours(moved, weight=weight), ours(data, weight=weight), **EXACT)
     grads = torch.autograd.grad(ours(data, weight=weight), data.tensors())
     for grad, twin in zip(torch.autograd.grad(ours(moved, weight=weight), moved.tensors()), grads, strict=True):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -66,9 +67,10 @@ def test_sigma_0() -> None:
     assert float(schedule.sigma(at(schedule.t_min))) == pytest.approx(0.121001, abs=1e-6)
 
 
-@pytest.mark.parametrize(("name", "kind", "steps"), [
-    ("sqrt_2000", SqrtSchedule, 2000), ("sqrt_20", SqrtSchedule, 20), ("cosine_2000", CosineSchedule, 2000)
-])
+@pytest.mark.parametrize(
+    ("name", "kind", "steps"),
+    [("sqrt_2000", SqrtSchedule, 2000), ("sqrt_20", SqrtSchedule, 20), ("cosine_2000", CosineSchedule, 2000)],
+)
 def test_agrees_with_diffuseqs_tables(name: str, kind: type[CappedSchedule], steps: int) -> None:
     golden, schedule = arrays("schedule"), kind(steps=steps)
     index = golden[f"{name}.index"]
@@ -141,7 +143,7 @@ def test_grid(steps: int, data: st.DataObject) -> None:
     assert len(grid) == calls
     assert grid[0] == 1.0
     assert calls == 1 or grid[-1] == 1 / steps
-    assert all(a > b for a, b in zip(grid, grid[1:], strict=False))
+    assert all(a > b for a, b in pairwise(grid))
     assert all((t * steps) == pytest.approx(round(t * steps), abs=1e-9) for t in grid)
     if calls == steps:
         assert grid == [(steps - k) / steps for k in range(steps)]

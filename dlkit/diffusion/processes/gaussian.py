@@ -32,13 +32,13 @@ class Posterior:
 @register(
     "gaussian",
     description="x_t = alpha x0 + sigma eps, with given positions held fixed",
-    paper="Ho et al. 2020 (arXiv 2006.11239); Kingma et al. 2021 (arXiv 2107.00630); Gong et al. 2023 (arXiv 2210.08933)",
+    paper="Ho et al. 2020 (arXiv 2006.11239); Kingma et al. 2021 (2107.00630); Gong et al. 2023 (2210.08933)",
 )
 class GaussianProcess(Part):
     """x_t = alpha(t) x0 + sigma(t) eps, eps ~ N(0, I).
 
-    Times have shape [b] and are broadcast over the rest of the state. Coefficients are computed in float64 and rounded to
-    the state's dtype once.
+    Times have shape [b] and are broadcast over the rest of the state. Coefficients are computed in float64 and rounded
+    to the state's dtype once.
 
     Attributes:
         schedule: gives alpha and sigma.
@@ -102,11 +102,17 @@ class GaussianProcess(Part):
         return self.alpha(s, x0) * x0 + self.sigma(s, x0) * eps
 
     def convert(
-        self, value: Float[Tensor, "b *n"], x_t: Float[Tensor, "b *n"], t: Float[Tensor, " b"], source: Target, to: Target
+        self,
+        value: Float[Tensor, "b *n"],
+        x_t: Float[Tensor, "b *n"],
+        t: Float[Tensor, " b"],
+        source: Target,
+        to: Target,
     ) -> Float[Tensor, "b *n"]:
         """From one prediction to another at (x_t, t), by way of x0.
 
-        Tweedie: E[x0 | x_t] = (x_t + sigma^2 score) / alpha (DLM-One, section 2); eps = (x_t - alpha x0) / sigma = -sigma score.
+        Tweedie: E[x0 | x_t] = (x_t + sigma^2 score) / alpha (DLM-One, section 2), and
+        eps = (x_t - alpha x0) / sigma = -sigma score.
 
         Raises:
             ValueError: ``source`` or ``to`` is not one of x0, eps, score.

@@ -1,0 +1,26 @@
+"""Memory that a training step frees and the next one wants again."""
+
+import ctypes
+import sys
+
+# Numbers of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc not to hand large blocks back to the system.
+
+    A step on the CPU allocates and frees the same large tensors again and again; by default each goes through mmap and
+    munmap, and every page of it is faulted in anew. The setting holds for the whole process, so a program asks for it,
+    never an import.
+
+    Returns:
+        whether it could be done: only on Linux with glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library
+        return False
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * 2**20}
+    return all(mallopt(name, value) == 1 for name, value in settings.items())

@@ -1,0 +1,60 @@
+"""DiffuSeq's loss on its own; that it equals the original's is held in ``golden_diffuseq``."""
+
+import torch
+from torch.testing import assert_close
+
+from dlkit.backbones.diffuseq import DiffuseqSpec
+from dlkit.denoiser import Denoiser
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.teachers._base import FitBatch
+from dlkit.teachers.diffuseq import Diffuseq, official_state
+
+
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    spec = DiffuseqSpec(layers=1, hidden=8, heads=2, ff=16, time_dim=6, max_positions=10)
+    return Denoiser(EmbeddingSpace(11, 4), GaussianProcess(), spec.build(4)).eval()
+
+
+def batch() -> FitBatch:
+    generator = torch.Generator().manual_seed(1)
+    return FitBatch(
+        ids=torch.randint(11, (3, 5), generator=generator),
+        mask=torch.arange(5).expand(3, 5) > 1,
+        t=torch.tensor([0.0005, 0.4, 1.0], dtype=torch.float64),
+        eps_0=torch.randn(3, 5, 4, generator=generator),
+        eps_t=torch.randn(3, 5, 4, generator=generator),
+    )
+
+
+def test_terms_by_hand() -> None:
+    net, data = denoiser(), batch()
+    x_mean = net.space.table[data.ids]
+    x_start = x_mean + net.process.sigma_0 * data.eps_0
+    alpha, sigma = (f(data.t).float()[:, None, None] for f in (net.process.schedule.alpha, net.process.schedule.sigma))  # type: ignore[attr-defined]
+    x_t = torch.where(data.mask[..., None], alpha * x_start + sigma * data.eps_t, x_start)
+    x0 = net.backbone((x_t), (data.t * 2000 - 1) / 2)[0]
+    target = torch.cat((x_mean[:1], x_start[1:]))  # the first sample is at the lowest time
+    log_p = net.space.logits(x_start).log_softmax(-1)
+    terms = Diffuseq().losses(net, data)
+    assert_close(terms["mse"], (target - x0).square().flatten(1).mean(1))
+    assert_close(terms["decoder_nll"], -log_p.gather(-1, data.ids[..., None]).flatten(1).mean(1))
+    assert_close(terms["tT"], 2.0204e-7 * x_start.square().flatten(1).mean(1), rtol=1e-4, atol=0)
+
+
+def test_samples_do_not_see_each_other() -> None:
+    net, data = denoiser(), batch()
+    together = Diffuseq().losses(net, data)
+    alone = FitBatch(data.ids[1:2], data.mask[1:2], data.t[1:2], data.eps_0[1:2], data.eps_t[1:2])
+    for name, value in Diffuseq().losses(net, alone).items():
+        assert_close(value, together[name][1:2])
+
+
+def test_official_names_share_the_storage() -> None:
+    net = denoiser()
+    state = official_state(net)
+    assert len(state) == len(net.state_dict())
+    assert state["word_embedding.weight"].data_ptr() == net.space.table.data_ptr()
+    assert state["lm_head.weight"].data_ptr() == net.space.table.data_ptr()
+    assert all(not name.startswith(("space", "backbone")) for name in state)

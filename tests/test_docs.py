@@ -1,0 +1,152 @@
+"""The documentation: its examples run, its tables name every setting, its commands and links exist."""
+
+import itertools
+import os
+import re
+import runpy
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+from pydantic import BaseModel
+
+import dlkit
+from dlkit import recipe, recipes
+from dlkit.cli import KINDS, app
+from dlkit.data.grammar import Grammar, write_corpus
+from dlkit.data.tokenizer import make_tokenizer
+from dlkit.generator import Teacher
+from dlkit.registry import Registry
+from dlkit.training.fit import teacher_architecture
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+REGISTRIES: dict[str, Registry] = {kind: getattr(dlkit, kind).registry for kind in KINDS}
+SECTIONS = {
+    "Recipe": recipe.Recipe,
+    "Optimizer": recipe.Optimizer,
+    "Weights": recipe.Weights,
+    "UpdatePlan": recipe.UpdatePlan,
+    "Stage": recipe.Stage,
+    "Evaluation": recipe.Evaluation,
+    "Run": recipe.Run,
+    "Model": recipe.Model,
+    "Fit": recipe.Fit,
+}
+
+
+def blocks(language: str) -> Iterator[Any]:
+    """Every code block of a language, as a parameter that says where it stands."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, match.start()) + 1
+            yield pytest.param(match[1], id=f"{page.relative_to(ROOT)}:{line}")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small corpus in ``data`` and an untrained small teacher in ``teacher``."""
+    folder = tmp_path_factory.mktemp("docs")
+    write_corpus(folder / "data", n_train=64, n_valid=8, n_test=8)
+    backbone = {"name": "diffuseq", "layers": 1, "hidden": 16, "heads": 2, "ff": 32, "time_dim": 8, "max_positions": 24}
+    model = {"seq_len": 24, "space": {"name": "embedding", "dim": 8}, "backbone": backbone}
+    settings = dlkit.Recipe.from_dict({"model": model})
+    tokenizer = make_tokenizer("train:word:200", [pair.src for pair in Grammar().pairs("train", 500)])
+    architecture = teacher_architecture(settings, tokenizer.vocab_size)
+    Teacher(architecture.build(), tokenizer, architecture, settings).save_pretrained(folder / "teacher")
+    return folder
+
+
+@pytest.fixture
+def unchanged_registries() -> Iterator[None]:
+    """What an example registers is gone after it."""
+    before = {kind: dict(registry._entries) for kind, registry in REGISTRIES.items()}
+    yield
+    for kind, registry in REGISTRIES.items():
+        registry._entries = before[kind]
+
+
+@pytest.mark.usefixtures("unchanged_registries")
+@pytest.mark.parametrize("source", [block for block in blocks("python") if "# sketch" not in block.values[0]])
+def test_examples_run(source: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("data", "teacher"):
+        shutil.copytree(workplace / name, tmp_path / name)
+    (tmp_path / "example.py").write_text(source, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("example.py", run_name="example")
+
+
+def rows(section: str) -> dict[str, Any]:
+    """The fields and defaults in the table of a section of docs/recipes.md; a default not in code style is left out."""
+    text = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+    found = re.search(rf"^### {re.escape(section)}\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/recipes.md lacks the section '### {section}'"
+    cells = re.findall(r"^\| `(\w+)` \| (.*?) \|", found[1], re.MULTILINE)
+    return {name: yaml.safe_load(cell.strip("`")) if cell.startswith("`") else ... for name, cell in cells}
+
+
+def defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """The fields of a model; a default that is itself a group of settings is described elsewhere."""
+    found = {}
+    for name, field in model.model_fields.items():
+        value = list(field.default) if isinstance(field.default, tuple) else field.default
+        group = isinstance(value, BaseModel) or (isinstance(value, list) and isinstance(value[0], BaseModel))
+        found[name] = ... if group else value
+    return found
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_is_described(section: str) -> None:
+    assert rows(section) == defaults(SECTIONS[section])
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, r in REGISTRIES.items() for name in r.files()])
+def test_every_setting_of_a_part_is_described(kind: str, name: str) -> None:
+    expected = defaults(REGISTRIES[kind].get(name))
+    if expected:
+        assert rows(f"{kind}: {name}") == expected
+
+
+def test_every_ready_recipe_is_described() -> None:
+    text = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+    assert [name for name in recipes.names() if f"| `{name}` |" not in text] == []
+
+
+@pytest.mark.parametrize("source", blocks("sh"))
+def test_commands_exist(source: str) -> None:
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in source.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        words = list(itertools.dropwhile(lambda word: "=" in word or word in ("do", "|"), words))
+        if words[:1] == ["dlkit"] and words[1:2] != ["COMMAND"]:
+            assert words[1] in commands, line
+            known = {option for parameter in commands[words[1]].params for option in parameter.opts}
+            assert {word for word in words[2:] if word.startswith("-") and word != "-"} <= known | {"--help"}, line
+        elif words[:1] == ["make"]:
+            assert {word for word in words[1:] if "=" not in word} <= targets, line
+        elif words[:1] == ["python"] and words[1].endswith(".py"):
+            assert (ROOT / words[1]).is_file(), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if not link.startswith(("http:", "https:", "mailto:"))]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    listed = {file for entry in nav for value in entry.values() for file in _files(value)}
+    assert {os.fspath(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")} == listed
+
+
+def _files(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [file for entry in value for file in _files(entry.values())]

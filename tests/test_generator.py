@@ -1,0 +1,256 @@
+"""What a user holds: saving, loading, writing texts, and one line for each mistake."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dlkit.data.tokenizer import Tokenizer, make_tokenizer
+from dlkit.errors import UserError
+from dlkit.generator import Architecture, OneStepGenerator, Teacher, TextModel, load, load_student, load_teacher
+from dlkit.recipe import Recipe
+from dlkit.samplers.ddim import Ddim
+from dlkit.samplers.one_step import OneStep
+from dlkit.samplers.renoise import Renoise
+
+SOURCES = ["the cat sat", "a dog", "the dog sat on the mat", "who is it ?"]
+SAMPLERS: list[dict[str, Any]] = [
+    {},
+    {"steps": 3},
+    {"sampler": "ddim", "steps": 4},
+    {"sampler": {"name": "ancestral", "rounding": True}, "steps": 3},
+    {"sampler": "ddim", "steps": 2, "decoder": "nearest"},
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return make_tokenizer("train:word:40", [*SOURCES, "one two three four five six seven eight nine ten"])
+
+
+def build(kind: type[TextModel], tokenizer: Tokenizer, **settings: Any) -> Any:
+    backbone = {"name": "diffuseq", "layers": 1, "hidden": 16, "heads": 2, "ff": 32, "time_dim": 8, "max_positions": 24}
+    architecture = Architecture.model_validate(
+        {
+            "family": "diffuseq",
+            "space": {"name": "embedding", "dim": 8},
+            "process": {"name": "gaussian", "schedule": {"name": "sqrt", "steps": 100}},
+            "backbone": backbone,
+            "decoder": "linear_head",
+            "sampler": "one_step" if kind is OneStepGenerator else {"name": "ddim", "steps": 5},
+            "vocab_size": tokenizer.vocab_size,
+            "seq_len": 24,
+            **settings,
+        }
+    )
+    return kind(architecture.build(seed=3), tokenizer, architecture, Recipe())
+
+
+@pytest.fixture(scope="session")
+def student(tokenizer: Tokenizer) -> OneStepGenerator:
+    return build(OneStepGenerator, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def teacher(tokenizer: Tokenizer) -> Teacher:
+    return build(Teacher, tokenizer)
+
+
+@pytest.fixture
+def folder(student: OneStepGenerator, tmp_path: Path) -> Path:
+    student.save_pretrained(tmp_path / "student")
+    return tmp_path / "student"
+
+
+@pytest.mark.parametrize("options", SAMPLERS, ids=str)
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_a_text_does_not_depend_on_its_batch(kind: str, options: dict, request: pytest.FixtureRequest) -> None:
+    model: TextModel = request.getfixturevalue(kind)
+    together = model.generate_tokens(SOURCES, num_samples=3, seed=5, **options)
+    assert [len(group) for group in together] == [3] * len(SOURCES)
+    for batch_size in (1, 2, 5):
+        assert model.generate_tokens(SOURCES, num_samples=3, seed=5, batch_size=batch_size, **options) == together
+    assert model.generate_tokens(SOURCES[::-1], num_samples=3, seed=5, **options) == together[::-1]
+    assert model.generate_tokens(SOURCES[1:2], num_samples=1, seed=5, **options) == [together[1][:1]]
+    assert model.generate_tokens([SOURCES[0]] * 2, num_samples=3, seed=5, **options) == [together[0]] * 2
+    assert model.generate_tokens(SOURCES, num_samples=3, seed=6, **options) != together
+
+
+def test_the_samples_of_a_source_differ(student: OneStepGenerator) -> None:
+    (samples,) = student.generate_tokens(SOURCES[:1], num_samples=8)
+    assert len({tuple(ids) for ids in samples}) > 1
+
+
+def test_global_randomness_is_neither_used_nor_moved(student: OneStepGenerator, tokenizer: Tokenizer) -> None:
+    before = torch.random.get_rng_state()
+    twin = build(OneStepGenerator, tokenizer)
+    assert student.generate(SOURCES) == twin.generate(SOURCES)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not torch.equal(twin.architecture.build(seed=4).space.table, twin.denoiser.space.table)
+
+
+def test_texts_end_at_the_first_end_mark(student: OneStepGenerator, tokenizer: Tokenizer) -> None:
+    cls, sep, pad = tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id
+    assert student.until_end([cls, 7, 8, sep, 9, sep, pad]) == [7, 8]
+    assert student.until_end([7, 8]) == [7, 8]
+    assert student.until_end([cls, sep, 7]) == student.until_end([]) == []
+    tokens = student.generate_tokens(SOURCES, num_samples=2)
+    texts = [[tokenizer.decode(student.until_end(ids)) for ids in group] for group in tokens]
+    assert student.generate(SOURCES, num_samples=2) == texts
+
+
+def test_only_free_positions_are_written(student: OneStepGenerator, tokenizer: Tokenizer) -> None:
+    for source, (ids,) in zip(SOURCES, student.generate_tokens(SOURCES), strict=True):
+        assert len(ids) == 24 - len(tokenizer.encode(source)) - 1
+
+
+def test_no_sources_no_texts(student: OneStepGenerator) -> None:
+    assert student.generate([]) == []
+
+
+def test_calls_are_observed(student: OneStepGenerator, teacher: Teacher) -> None:
+    times: list[float] = []
+    student.generate(SOURCES, observe=lambda k, t, x_t, x0: times.append(t))
+    assert times == [0.7455]
+    times.clear()
+    teacher.generate(SOURCES, observe=lambda k, t, x_t, x0: times.append(t))
+    assert times[0] == 1.0 and times[-1] == 0.01 and len(times) == 5
+
+
+def test_which_sampler_is_used(student: OneStepGenerator, teacher: Teacher) -> None:
+    assert student.choose_sampler(None, None) == student.choose_sampler(None, 1) == OneStep()
+    assert student.choose_sampler(None, 4) == Renoise(steps=4)
+    assert student.choose_sampler("ddim", 10) == Ddim(steps=10)
+    assert teacher.choose_sampler(None, None) == Ddim(steps=5)
+    assert teacher.choose_sampler(None, 100) == teacher.choose_sampler(Ddim(rounding=False), 100) == Ddim(steps=100)
+    assert teacher.choose_sampler({"name": "ddim", "rounding": True}, 7) == Ddim(steps=7, rounding=True)
+
+
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_saving_and_loading_change_nothing(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    model: TextModel = request.getfixturevalue(kind)
+    model.save_pretrained(tmp_path / "run" / kind)
+    for path in (tmp_path / "run" / kind, tmp_path / "run"):  # the folder itself, or that of the run around it
+        again = load(path)
+        assert type(again) is type(model)
+        assert again.generate(SOURCES, num_samples=2, seed=1) == model.generate(SOURCES, num_samples=2, seed=1)
+        assert again.architecture == model.architecture
+        assert again.recipe == model.recipe
+        assert again.fingerprint() == model.fingerprint()
+        assert not again.denoiser.training
+    assert "space.lm_head.weight" not in load_file(tmp_path / "run" / kind / "model.safetensors")
+    head = again.denoiser.space.lm_head
+    assert head.weight is again.denoiser.space.word_embedding.weight
+
+
+def test_half_precision_files(student: OneStepGenerator, tmp_path: Path) -> None:
+    student.save_pretrained(tmp_path / "half", dtype=torch.bfloat16)
+    state = load_file(tmp_path / "half" / "model.safetensors")
+    assert state["space.word_embedding.weight"].dtype == torch.bfloat16
+    assert state["backbone.position_ids"].dtype == torch.int64
+    assert load_student(tmp_path / "half").denoiser.space.table.dtype == torch.float32
+
+
+def test_saving_again_replaces_the_folder(student: OneStepGenerator, folder: Path) -> None:
+    (folder / "left over").write_text("")
+    student.save_pretrained(folder)
+    assert not (folder / "left over").exists()
+    assert load_student(folder).generate(SOURCES) == student.generate(SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"steps": 101}, "steps=101 is more than the 100 steps"),
+        ({"sampler": "ddim", "steps": 101}, "steps=101 is more than the 100 steps"),
+        ({"sampler": "one_step", "steps": 2}, "steps"),
+        ({"sampler": "dimm"}, "did you mean 'ddim'"),
+        ({"sampler": {"name": "ddim", "step": 3}}, "did you mean 'steps'"),
+        ({"decoder": "neerest"}, "did you mean 'nearest'"),
+        ({"num_samples": 0}, "num_samples and batch_size must be at least 1"),
+        ({"batch_size": 0}, "num_samples and batch_size must be at least 1"),
+    ],
+    ids=str,
+)
+def test_options_out_of_range(student: OneStepGenerator, options: dict[str, Any], complaint: str) -> None:
+    told_in_one_line(lambda: student.generate(SOURCES, **options), complaint)
+
+
+def told_in_one_line(mistake: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        mistake()
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_text_is_not_a_list(student: OneStepGenerator) -> None:
+    told_in_one_line(lambda: student.generate("the cat"), "write [text]")
+
+
+def test_a_source_that_does_not_fit(tokenizer: Tokenizer) -> None:
+    strict = build(OneStepGenerator, tokenizer, overlong="refuse")
+    assert strict.generate(SOURCES) == build(OneStepGenerator, tokenizer).generate(SOURCES)
+    told_in_one_line(lambda: strict.generate([SOURCES[0], "cat " * 60]), "source 2")
+    assert len(build(OneStepGenerator, tokenizer).generate(["cat " * 60])) == 1  # truncated
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config.update(changes)
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+
+def edit_weights(folder: Path, **changes: Any) -> None:
+    state = load_file(folder / "model.safetensors")
+    state.update(changes)
+    save_file({k: v for k, v in state.items() if v is not None}, folder / "model.safetensors")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+LAYER_NORM = "backbone.LayerNorm.bias"
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no config": (lambda f: (f / "config.json").unlink(), "it has no config.json"),
+    "config cut": (lambda f: cut(f / "config.json"), "config.json is damaged"),
+    "config a list": (lambda f: (f / "config.json").write_text("[]"), "config.json"),
+    "newer format": (lambda f: edit_config(f, format=2), "this version reads format 1"),
+    "unknown kind": (lambda f: edit_config(f, kind="critic"), "critic"),
+    "no vocab_size": (lambda f: edit_config(f, vocab_size=None), "config.json lacks vocab_size"),
+    "wrong type": (lambda f: edit_config(f, seq_len="long"), "seq_len"),
+    "unknown part": (lambda f: edit_config(f, sampler={"name": "one_stepp"}), "did you mean 'one_step'"),
+    "other size": (lambda f: edit_config(f, space={"name": "embedding", "dim": 9}), "config.json implies"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "weights cut": (lambda f: cut(f / "model.safetensors"), "damaged or cut short"),
+    "weights empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "damaged or cut short"),
+    "tensor missing": (lambda f: edit_weights(f, **{LAYER_NORM: None}), f"lacks {LAYER_NORM}"),
+    "tensor unknown": (lambda f: edit_weights(f, extra=torch.ones(2)), "has the unknown extra"),
+    "tensor misshapen": (lambda f: edit_weights(f, **{LAYER_NORM: torch.ones(3)}), f"{LAYER_NORM} has shape (3,)"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer"),
+    "another tokenizer": (
+        lambda f: make_tokenizer("train:word:60", [" ".join(f"w{k}" for k in range(60))]).save(f),
+        "tokenizer has 60 ids",
+    ),
+    "no recipe": (lambda f: (f / "recipe.yaml").unlink(), "recipe.yaml"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_folders(folder: Path, damage: tuple[Callable[[Path], Any], str]) -> None:
+    assert load(folder).generate(["a dog"])  # it is whole before
+    harm, complaint = damage
+    harm(folder)
+    told_in_one_line(lambda: load(folder), complaint)
+
+
+def test_folders_that_are_not_models(tmp_path: Path, folder: Path) -> None:
+    told_in_one_line(lambda: load_student(tmp_path / "nowhere"), "does not exist")
+    (tmp_path / "empty").mkdir()
+    told_in_one_line(lambda: load_student(tmp_path / "empty"), "is not a model folder")
+    told_in_one_line(lambda: load_teacher(folder), "holds a student, not a teacher; use dlkit.load_student")
