@@ -9,8 +9,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ROOMS = {
-    **{kind: kind for kind in ("backbones", "decoders", "discriminators", "metrics", "objectives", "recipes", "samplers")},
-    **{kind: kind for kind in ("schedules", "spaces", "teachers")},
+    **{kind: kind for kind in ("backbones", "decoders", "discriminators", "metrics", "objectives", "recipes")},
+    **{kind: kind for kind in ("samplers", "schedules", "spaces", "teachers")},
     "processes": "diffusion.processes",
     "time_samplers": "diffusion.time_samplers",
 }

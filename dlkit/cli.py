@@ -107,7 +107,9 @@ def train(
     """Fit a teacher."""
     from dlkit.recipes import find
     from dlkit.training.fit import fit
+    from dlkit.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     with _interruptible():
         result = fit(find(recipe).with_settings(settings), data, out, seed=seed, resume=resume)
     typer.echo(f"teacher: {result.teacher}")
@@ -126,7 +128,9 @@ def distill(
     """Distil a teacher into a one-step student."""
     from dlkit.recipes import find
     from dlkit.training.distill import distill as run
+    from dlkit.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     for setting in settings:
         if setting.startswith(("model.", "fit.")):
             raise UserError(f"--set {setting}: distillation takes model and fit from the teacher; leave it out")
@@ -221,7 +225,9 @@ def demo(
 ) -> None:
     """The whole way in three minutes: corpus, teacher, distillation, report."""
     from dlkit.demo import run
+    from dlkit.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     report = run(out, seed=seed, full=full, from_scratch=from_scratch)
     typer.echo(f"report: {report}")
 

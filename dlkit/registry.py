@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from dlkit.errors import UserError
 
 T = TypeVar("T")
+C = TypeVar("C", bound=type)
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,16 @@ class Registry(Generic[T]):
 
     def register(
         self, name: str, *, description: str, paper: str = "", licence: str = ""
-    ) -> Callable[[type[T]], type[T]]:
+    ) -> Callable[[C], C]:
         """Class decorator: make ``name`` stand for the class.
 
         Raises:
             ValueError: another class already has that name.
         """
 
-        def add(part: type[T]) -> type[T]:
+        def add(part: C) -> C:
             held = self._entries.get(name)
-            if held is not None and (held.part.__module__, held.part.__qualname__) != (part.__module__, part.__qualname__):
+            if held is not None and _path(held.part) != _path(part):
                 raise ValueError(f"{self.kind}: the name {name!r} is taken by {held.location}; choose another")
             part.registered_name = name  # type: ignore[attr-defined]
             origin = self._plugin_being_loaded or part.__module__.partition(".")[0]
@@ -135,3 +136,8 @@ class Registry(Generic[T]):
         near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(self.names())}"
         return f"{self.kind}: nothing is called {name!r}; {hint}"
+
+
+def _path(part: type) -> tuple[str, str]:
+    """By which a class that is defined again, as a reloaded file does, is known to be the same."""
+    return part.__module__, part.__qualname__

@@ -1,16 +1,17 @@
 """The documentation: its examples run, its tables name every setting, its commands and links exist."""
 
 import itertools
-import os
 import re
 import runpy
 import shlex
 import shutil
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import typer.main
 import yaml
 from pydantic import BaseModel
@@ -18,11 +19,7 @@ from pydantic import BaseModel
 import dlkit
 from dlkit import recipe, recipes
 from dlkit.cli import KINDS, app
-from dlkit.data.grammar import Grammar, write_corpus
-from dlkit.data.tokenizer import make_tokenizer
-from dlkit.generator import Teacher
 from dlkit.registry import Registry
-from dlkit.training.fit import teacher_architecture
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -40,27 +37,28 @@ SECTIONS = {
 }
 
 
-def blocks(language: str) -> Iterator[Any]:
-    """Every code block of a language, as a parameter that says where it stands."""
+def blocks(language: str) -> list[Any]:
+    """Every code block of a language that is not marked as a sketch, as a parameter that says where it stands."""
+    found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for match in re.finditer(rf"^( *)```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
             line = text.count("\n", 0, match.start()) + 1
-            yield pytest.param(match[1], id=f"{page.relative_to(ROOT)}:{line}")
+            if "# sketch" not in match[2]:
+                found.append(pytest.param(textwrap.dedent(match[2]), id=f"{page.relative_to(ROOT)}:{line}"))
+    return found
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small corpus in ``data`` and an untrained small teacher in ``teacher``."""
+def demo_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples find in ``demo-out``: data, teacher and student, all of them tiny."""
     folder = tmp_path_factory.mktemp("docs")
-    write_corpus(folder / "data", n_train=64, n_valid=8, n_test=8)
-    backbone = {"name": "diffuseq", "layers": 1, "hidden": 16, "heads": 2, "ff": 32, "time_dim": 8, "max_positions": 24}
-    model = {"seq_len": 24, "space": {"name": "embedding", "dim": 8}, "backbone": backbone}
-    settings = dlkit.Recipe.from_dict({"model": model})
-    tokenizer = make_tokenizer("train:word:200", [pair.src for pair in Grammar().pairs("train", 500)])
-    architecture = teacher_architecture(settings, tokenizer.vocab_size)
-    Teacher(architecture.build(), tokenizer, architecture, settings).save_pretrained(folder / "teacher")
-    return folder
+    data = tiny.corpus(folder / "demo-out/data")
+    teacher = tiny.run_fit(data, folder / "fit")
+    student = tiny.run_distill(teacher, data, folder / "distill")
+    shutil.copytree(teacher, folder / "demo-out/teacher")
+    shutil.copytree(student, folder / "demo-out/student")
+    return folder / "demo-out"
 
 
 @pytest.fixture
@@ -73,10 +71,9 @@ def unchanged_registries() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unchanged_registries")
-@pytest.mark.parametrize("source", [block for block in blocks("python") if "# sketch" not in block.values[0]])
-def test_examples_run(source: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("data", "teacher"):
-        shutil.copytree(workplace / name, tmp_path / name)
+@pytest.mark.parametrize("source", blocks("python"))
+def test_examples_run(source: str, demo_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demo-out").symlink_to(demo_out)
     (tmp_path / "example.py").write_text(source, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     runpy.run_path("example.py", run_name="example")
@@ -144,9 +141,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    listed = {file for entry in nav for value in entry.values() for file in _files(value)}
-    assert {os.fspath(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")} == listed
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    assert set(files_in(nav)) == pages
 
 
-def _files(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [file for entry in value for file in _files(entry.values())]
+def files_in(entry: Any) -> list[str]:
+    """The files below an entry of the navigation."""
+    if isinstance(entry, str):
+        return [entry]
+    return [file for below in (entry.values() if isinstance(entry, dict) else entry) for file in files_in(below)]

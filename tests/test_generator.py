@@ -85,6 +85,12 @@ def test_the_samples_of_a_source_differ(student: OneStepGenerator) -> None:
     assert len({tuple(ids) for ids in samples}) > 1
 
 
+def test_every_source_and_sample_has_noise_of_its_own(student: OneStepGenerator) -> None:
+    states: list[torch.Tensor] = []
+    student.generate(SOURCES, num_samples=3, observe=lambda k, t, x_t, x0: states.append(x_t[:, -1]))
+    assert len({tuple(row) for row in states[0].tolist()}) == 3 * len(SOURCES)
+
+
 def test_global_randomness_is_neither_used_nor_moved(student: OneStepGenerator, tokenizer: Tokenizer) -> None:
     before = torch.random.get_rng_state()
     twin = build(OneStepGenerator, tokenizer)

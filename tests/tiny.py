@@ -1,10 +1,18 @@
 """A tiny corpus, a tiny teacher and short runs, for tests of training."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dlkit.data.grammar import write_corpus
-from dlkit.recipe import Recipe
+from dlkit.generator import load_teacher
+from dlkit.recipe import Recipe, Run
+from dlkit.training.distill import Distiller, distill
+from dlkit.training.engine import TorchEngine
+from dlkit.training.fit import Fitter, fit
+from dlkit.training.folder import RunFolder
 from dlkit.training.progress import Reporter
 
 QUIET = Reporter(quiet=True)
@@ -60,18 +68,46 @@ def corpus(folder: Path) -> Path:
 
 def run_fit(data: Path, out: Path, seed: int = 0, resume: bool = False, **changes: Any) -> Path:
     """Fit a tiny teacher; its folder. At module level, so that a child process can be told to run it."""
-    from dlkit.training.fit import fit
-
     return fit(recipe(**changes), data, out, seed=seed, resume=resume, reporter=QUIET).teacher
 
 
 def run_distill(teacher: Path, data: Path, out: Path, seed: int = 0, resume: bool = False, **changes: Any) -> Path:
     """Distil the tiny teacher; the student's folder."""
-    from dlkit.training.distill import distill
-
     return distill(recipe(**changes), teacher, data, out, seed=seed, resume=resume, reporter=QUIET).student
 
 
 def weights(folder: Path) -> bytes:
     """The weight file of a model folder."""
     return (folder / "model.safetensors").read_bytes()
+
+
+class WatchedEngine(TorchEngine):
+    """Tells a watcher of every optimiser step before it is taken, while the gradients are there."""
+
+    def __init__(self, watch: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None) -> None:
+        super().__init__(Run(device="cpu"))
+        self.watch = watch
+
+    def step(self, optimizer: torch.optim.Optimizer, clip: float | None) -> torch.Tensor:
+        self.watch(optimizer)
+        return super().step(optimizer, clip)
+
+
+def distiller(teacher: Path, data: Path, out: Path, engine: TorchEngine | None = None, **changes: Any) -> Distiller:
+    """A distillation at its beginning."""
+    made = recipe(**changes)
+    folder = RunFolder(out, "distill", made, {}, resume=False)
+    folder.rewind(0)
+    return Distiller(made, load_teacher(teacher), data, engine or WatchedEngine(), 0, folder, QUIET)
+
+
+def fitter(data: Path, out: Path, engine: TorchEngine | None = None, **changes: Any) -> Fitter:
+    """A fit at its beginning."""
+    made = recipe(**changes)
+    folder = RunFolder(out, "train", made, {}, resume=False)
+    return Fitter(made, data, engine or WatchedEngine(), 0, folder, QUIET)
+
+
+def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two sets of weights are equal bit for bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

@@ -5,12 +5,12 @@ from typing import Any
 
 from dlkit.errors import UserError
 from dlkit.evaluation.evaluate import evaluate
-from dlkit.evaluation.protocol import Protocol
+from dlkit.evaluation.protocol import Protocol, ReferenceText
 from dlkit.evaluation.report import report_dict
 from dlkit.generator import TextModel
 from dlkit.training.data import HeldOut
 
-PROTOCOLS = {"diffuseq": "re-decoded ids", "dlkit": "re-decoded ids", "raw": "raw"}
+PROTOCOLS: dict[str, ReferenceText] = {"diffuseq": "re-decoded ids", "dlkit": "re-decoded ids", "raw": "raw"}
 
 
 def evaluate_folder(

@@ -91,7 +91,6 @@ def distill(
     folder = RunFolder(out, "distill", recipe, identity, resume)
     distiller = Distiller(recipe, source, data, engine, seed, folder, reporter)
     distiller.run()
-    folder.close()
     return DistillResult(folder.path / "student", folder.log_file, distiller.best.where())
 
 
@@ -212,11 +211,12 @@ class StageRun:
         self.networks = Networks.start(whole.teacher, student, whole.adversary, stream.named("head").integer())
         self.studio = Studio(whole.recipe, self.networks, stream)
         engine, recipe = whole.engine, whole.recipe
-        lr_generator, lr_critic = self.settings.lr_generator, self.settings.lr_critic
-        assert lr_generator is not None
-        assert lr_critic is not None
-        self.generator_optimizer = engine.optimizer(student.backbone.parameters(), recipe.generator, lr_generator)
-        self.critic_optimizer = engine.optimizer(self.networks.critic.parameters(), recipe.critic, lr_critic)
+        self.lr_generator, self.lr_critic = (
+            self.settings.lr_generator or recipe.generator.lr,
+            self.settings.lr_critic or recipe.critic.lr,
+        )
+        self.generator_optimizer = engine.optimizer(student.backbone.parameters(), recipe.generator, self.lr_generator)
+        self.critic_optimizer = engine.optimizer(self.networks.critic.parameters(), recipe.critic, self.lr_critic)
         self.ema = Ema(student.backbone, recipe.ema)
         if state is not None:
             self.load(state)
@@ -254,10 +254,7 @@ class StageRun:
     def set_lr(self, step: int) -> None:
         """Constant, or falling linearly to 0 over the stage."""
         factor = 1.0 - step / self.settings.steps if self.recipe.lr_decay == "linear" else 1.0
-        for optimizer, lr in (
-            (self.generator_optimizer, self.settings.lr_generator),
-            (self.critic_optimizer, self.settings.lr_critic),
-        ):
+        for optimizer, lr in ((self.generator_optimizer, self.lr_generator), (self.critic_optimizer, self.lr_critic)):
             for group in optimizer.param_groups:
                 group["lr"] = lr * factor
 

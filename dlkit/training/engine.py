@@ -13,17 +13,17 @@ from dlkit.recipe import Optimizer, Run
 
 
 class Engine(Protocol):
-    """What the loops ask of the machine. One process here; an engine of many processes has the same six methods.
+    """What the loops ask of the machine.
+
+    There is one implementation, :class:`TorchEngine`, for one process. One for many processes would wrap modules in
+    ``setup`` and reduce gradients in ``step``; the loop's part is to give each process its rows of the batch. Random
+    numbers belong to samples, so their sum would not depend on the number of processes. Objectives would not notice.
 
     Attributes:
         device: where tensors live.
-        rank, world: number of this process and of all. A loop takes every ``world``-th sample of a batch from ``rank``
-            on; random numbers belong to samples, so the sum over processes does not depend on ``world``.
     """
 
     device: torch.device
-    rank: int
-    world: int
 
     def setup(self, module: nn.Module) -> nn.Module:
         """Move a module to the device (and wrap it)."""
@@ -45,10 +45,6 @@ class Engine(Protocol):
         """Reduce and clip the gradients, step, clear them; returns their norm."""
         ...
 
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean over processes."""
-        ...
-
 
 class TorchEngine:
     """One process, one device, plain torch.
@@ -56,8 +52,6 @@ class TorchEngine:
     Raises:
         UserError: the device does not exist.
     """
-
-    rank, world = 0, 1
 
     def __init__(self, run: Run) -> None:
         self.device = pick_device(run.device)
@@ -90,9 +84,6 @@ class TorchEngine:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm
-
-    def mean(self, value: Tensor) -> Tensor:
-        return value
 
 
 def pick_device(name: str) -> torch.device:

@@ -66,7 +66,6 @@ def fit(
     folder = RunFolder(out, "train", recipe, {"seed": seed, "data": data_identity(data)}, resume)
     trainer = Fitter(recipe, data, engine, seed, folder, reporter)
     trainer.run()
-    folder.close()
     return FitResult(folder.path / "teacher", folder.log_file)
 
 

@@ -1,10 +1,9 @@
 """The folder of a run: who may write to it, its log and its checkpoints."""
 
 import json
-import os
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dlkit.errors import UserError
 from dlkit.files import cannot_write, read_json, write_json, write_text
@@ -29,7 +28,6 @@ class RunFolder:
         self.log_file = self.path / "log.jsonl"
         self._recipe = recipe
         self._identity = {"command": command, **inputs, "recipe": recipe.to_dict()}
-        self._log: IO[str] | None = None
         self._refuse_other_content(resume)
 
     def _refuse_other_content(self, resume: bool) -> None:
@@ -63,14 +61,12 @@ class RunFolder:
         Raises:
             UserError: the folder cannot be written.
         """
-        if self._log is None:
+        if not (self.path / "run.json").exists():
             write_json(self.path / "run.json", self._identity)
+        if not (self.path / "recipe.yaml").exists():
             self._recipe.to_yaml(self.path / "recipe.yaml")
-        else:
-            self._log.close()
         kept = [line for line in self._lines() if (line.get("stage", 0), line["step"]) <= (stage, step)]
         write_text(self.log_file, "".join(json.dumps(line) + "\n" for line in kept))
-        self._log = self.log_file.open("a", encoding="utf-8")
 
     def _lines(self) -> list[dict[str, Any]]:
         """Whole lines; a kill may have cut the last one."""
@@ -86,18 +82,11 @@ class RunFolder:
 
     def log(self, **values: Any) -> None:
         """Append a line; :meth:`rewind` comes first. Raises ``UserError`` where it cannot be written."""
-        assert self._log is not None
         try:
-            self._log.write(json.dumps(values) + "\n")
-            self._log.flush()
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
         except OSError as error:
             raise cannot_write(self.log_file, error) from error
-
-    def close(self) -> None:
-        """Put the log on the disk."""
-        if self._log is not None:
-            os.fsync(self._log.fileno())
-            self._log.close()
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
 class Reporter:
@@ -52,7 +52,7 @@ class Loop:
         self.reporter, self.title, self.total, self.first = reporter, title, total, done
         self.start = self.last = time.perf_counter()
         self.bar: Progress | None = None
-        self.task = None
+        self.task: TaskID | None = None
 
     def update(self, done: int, note: str = "") -> None:
         """Tell that ``done`` steps are behind us."""

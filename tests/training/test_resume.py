@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 
+import tiny
 from dlkit.errors import UserError
 from dlkit.training.folder import read_log
 
@@ -33,7 +33,7 @@ Moment = tuple[int, int]  # stage and step
 # Children come from a clean server process that has imported torch already: they start fast, and no thread of this
 # process is forked.
 spawn = multiprocessing.get_context("forkserver")
-spawn.set_forkserver_preload(["dlkit.training.distill", "dlkit.training.fit"])
+spawn.set_forkserver_preload(["torch._dynamo", "dlkit.training.distill", "dlkit.training.fit"])
 
 
 class Child:
@@ -217,7 +217,7 @@ def test_a_damaged_checkpoint_is_told_and_can_be_deleted(teacher: Path, data: Pa
     (path,) = (out / "checkpoints").iterdir()
     file = path / "state.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match="is damaged .*; delete it, and --resume starts from the beginning") as caught:
+    with pytest.raises(UserError, match=r"is damaged .*; delete it, and --resume starts from the beginning") as caught:
         tiny.run_distill(teacher, data, out, resume=True)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
