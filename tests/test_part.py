@@ -57,8 +57,10 @@ def test_replace_gives_a_changed_and_validated_copy() -> None:
     part = Circle()
     assert part.replace(radius=3) == Circle(radius=3)
     assert part == Circle()
-    with pytest.raises(pydantic.ValidationError):
+    with pytest.raises(UserError, match="circle: radius: Input should be a valid number"):
         part.replace(radius="wide")
+    with pytest.raises(UserError, match="circle: unknown key 'raduis'; did you mean 'radius'"):
+        part.replace(raduis=2)
 
 
 def test_replace_keeps_nested_parts() -> None:
@@ -94,6 +96,28 @@ def test_a_wrong_setting_inside_a_part_is_told_as_such() -> None:
 def test_a_spec_without_a_name_is_refused() -> None:
     with pytest.raises(UserError, match="lack a 'name'; known: circle, frame"):
         from_spec(shapes, {"radius": 2})
+
+
+def test_what_is_neither_name_nor_settings_nor_part_is_refused() -> None:
+    for value in (5, None, ["circle"]):
+        with pytest.raises(UserError, match="shapes: expected a name or settings with a 'name', got "):
+            from_spec(shapes, value)
+    with pytest.raises(UserError, match="lack a 'name'"):
+        from_spec(shapes, {"name": 5})
+
+
+def test_a_part_that_is_not_registered_here_is_refused() -> None:
+    class Square(Shape):
+        pass
+
+    class Oval(Circle):  # it would be written down as a circle
+        pass
+
+    for part in (Square(), Oval()):
+        with pytest.raises(UserError, match=f"shapes: {type(part).__name__} is not one of these; known: circle, frame"):
+            from_spec(shapes, part)
+        with pytest.raises(UserError, match="is not one of these"):
+            Frame(inner=part)
 
 
 def test_an_unknown_name_inside_a_part_is_told_as_such() -> None:

@@ -1,0 +1,500 @@
+"""The command line: what it prints, what it refuses and how."""
+
+import errno
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from dlkit import __version__, cli
+from dlkit.generator import load_student, load_teacher
+from dlkit.training import checkpoint
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def call(*args: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["dlkit", *map(str, args)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+def refused(result: Result, *words: str) -> None:
+    """One line on standard error that begins with the program's name, and exit code 2."""
+    assert result.code == 2, result
+    assert result.out == ""
+    assert result.err.startswith("dlkit: "), result.err
+    assert result.err.count("\n") == 1, result.err
+    assert "Traceback" not in result.err
+    for word in words:
+        assert word in result.err
+
+
+def fine(result: Result) -> Result:
+    assert result.code == 0, result
+    return result
+
+
+@dataclass(frozen=True)
+class World:
+    """What the commands below work on."""
+
+    data: Path
+    teacher: Path
+    recipe: Path
+    sources: Path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    base = tmp_path_factory.mktemp("cli")
+    data = tiny.corpus(base / "data")
+    tiny.recipe().to_yaml(base / "recipe.yaml")
+    (base / "sources.txt").write_text("where are books sold in paris ?\n\nis it wet in rome in may ?\n")
+    return World(data, tiny.run_fit(data, base / "fit").parent, base / "recipe.yaml", base / "sources.txt")
+
+
+@pytest.fixture
+def train(run: Run, world: World, tmp_path: Path) -> Run:
+    """``dlkit train`` with the tiny Recipe; later options win."""
+    start = ["train", "--recipe", world.recipe, "--data", world.data, "--out", tmp_path / "run"]
+    return lambda *args: run(*start, *args)
+
+
+@pytest.fixture
+def distill(run: Run, world: World, tmp_path: Path) -> Run:
+    """``dlkit distill`` of the tiny teacher."""
+    inputs = ["--recipe", world.recipe, "--data", world.data, "--teacher", world.teacher]
+    return lambda *args: run("distill", *inputs, "--out", tmp_path / "run", *args)
+
+
+@pytest.fixture
+def sample(run: Run, world: World) -> Run:
+    """``dlkit sample`` from the tiny teacher."""
+    return lambda *args: run("sample", "--model", world.teacher, "--input", world.sources, "--steps", 2, *args)
+
+
+# --- a process of its own
+
+
+def process(*args: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *python, "-m", "dlkit.cli", *args]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["list"], ["version"], ["train", "--help"]])
+def test_torch_is_not_imported_for_what_needs_none_of_it(args: list[str]) -> None:
+    done = process(*args, python=("-X", "importtime"))
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "typer" in imported
+    assert not imported & {"torch", "transformers", "numpy"}
+
+
+def test_help_and_list_are_instant() -> None:
+    """Less than 0.7 seconds of work each; the best of three, because other work may disturb one."""
+
+    def seconds(*args: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        process(*args)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds("--help") for _ in range(3)) < 0.7
+    assert min(seconds("list") for _ in range(3)) < 0.7
+
+
+def test_a_mistake_is_one_line_and_exit_code_2_from_outside_too(world: World) -> None:
+    done = process("sample", "--model", "nowhere", "--input", str(world.sources))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "dlkit: nowhere does not exist; give the folder of a model\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_standard_output_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "dlkit.cli", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False)
+    assert done.returncode != 0
+
+
+# --- list, version and usage
+
+
+def test_list(run: Run) -> None:
+    everything = fine(run("list")).out
+    for kind in (*cli.KINDS, "recipes"):
+        assert f"{kind}:\n" in everything
+    assert re.search(r"^objectives:\n  adversarial +dlkit\n  sid +dlkit\n", everything, re.MULTILINE)
+    assert fine(run("list", "decoders")).out.startswith("decoders:\n")
+    assert "dlm_one_qqp" in fine(run("list", "recipes")).out
+    verbose = fine(run("list", "objectives", "-v")).out
+    assert "2404.04057" in verbose
+    assert re.search(r"file: .*sid\.py:\d+", verbose)
+    refused(run("list", "objctives"), "there is no kind 'objctives'; known: schedules, ")
+
+
+def test_version(run: Run) -> None:
+    assert fine(run("version")).out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["sample", "--modle", "x"], "No such option"),
+        (["sample", "--model", "x", "--steps", "few"], "Invalid value for '--steps'"),
+        (["train", "--data", "x"], "Missing option"),
+        (["trian"], "No such command"),
+    ],
+)
+def test_a_usage_error_is_short(args: list[str], words: str, run: Run) -> None:
+    result = run(*args)
+    assert result.code == 2
+    assert words in result.err
+    assert result.err.count("\n") <= 4
+    assert "─" not in result.err
+
+
+# --- train
+
+
+def test_train_fits_a_teacher(train: Run, tmp_path: Path) -> None:
+    result = fine(train("--set", "fit.steps=2", "--seed", 3))
+    assert result.out == f"teacher: {tmp_path / 'run' / 'teacher'}\n"
+    teacher = load_teacher(tmp_path / "run")
+    assert teacher.recipe.fit.steps == 2
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--recipe", "dmeo"], "recipes: nothing is called 'dmeo'; did you mean 'demo'?"),
+        (["--recipe", "nothing.yaml"], "cannot read the recipe nothing.yaml"),
+        (["--set", "objective=sdi"], "objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+        (["--set", "fit.stepz=3"], "--set fit.stepz: fit has no 'stepz'; did you mean 'steps'?"),
+        (["--set", "fit.steps=0"], "fit.steps: Input should be greater than or equal to 1 (got 0)"),
+        (["--set", "fit.steps"], "--set fit.steps: expected PATH=VALUE"),
+        (["--set", "run.device=gpu"], "there is no device 'gpu' here; use run.device=auto or cpu"),
+        (["--set", "run.device=cuda:77"], "there is no device 'cuda:77' here"),
+        (["--set", "model.tokenizer=train:words:9"], "tokenizer 'train:words:9' is not understood"),
+        (["--set", "model.seq_len=48"], "seq_len=48 is more than backbone.max_positions=24"),
+        (["--set", "evaluation.metric=self_bleu"], "metric 'self_bleu' needs two or more samples"),
+        (["--data", "nowhere"], "the data folder nowhere does not exist"),
+        (["--resume", "--data", "nowhere"], "the data folder nowhere does not exist"),
+    ],
+)
+def test_train_refuses(args: list[str], words: str, train: Run, tmp_path: Path) -> None:
+    refused(train(*args), words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_key_in_a_recipe_file(train: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("objctive: sid\n")
+    refused(train("--recipe", file), f"{file}: unknown key 'objctive'; did you mean 'objective'?")
+    file.write_text("objective: [\n")
+    refused(train("--recipe", file), f"{file} is not YAML")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"src": "a b"', "train.jsonl:2: not valid JSON"),
+        ('{"src": "a b"}', "train.jsonl:2: the key 'trg' is missing"),
+        ('{"trg": "a b"}', "train.jsonl:2: the key 'src' is missing"),
+        ('{"src": "", "trg": "b"}', "train.jsonl:2: 'src' is blank"),
+        ('{"src": 3, "trg": "b"}', "train.jsonl:2: 'src' must be text, not int"),
+        ('["a", "b"]', "train.jsonl:2: a list instead of an object"),
+    ],
+)
+def test_a_wrong_line_of_data_is_named_and_once_mended_the_same_command_works(
+    line: str, words: str, train: Run, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    good = '{"src": "a b", "trg": "c"}\n'
+    (data / "train.jsonl").write_text(good + line + "\n" + good)
+    refused(train("--data", data), words)
+    (data / "train.jsonl").write_text(good * 3)
+    fine(train("--data", data))
+
+
+def test_data_that_are_not_there(train: Run, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    refused(train("--data", data), f"{data}: no train data; this needs train.jsonl or train.jsonl.gz")
+    (data / "train.jsonl").write_text("")
+    refused(train("--data", data), "train.jsonl: the file is empty")
+    (data / "train.jsonl.gz").write_bytes(b"\x1f\x8b\x08half")
+    refused(train("--data", data), "holds both")
+    (data / "train.jsonl").unlink()
+    refused(train("--data", data), "train.jsonl.gz: not a whole gzip file")
+
+
+def test_long_texts_are_refused_or_cut(train: Run, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.jsonl").write_text(json.dumps({"src": "a " * 30, "trg": "b"}) + "\n")
+    refused(train("--data", data), "train: pair 1: 32 source and 3 target ids, but only 23 fit", "overlong=truncate")
+    assert "1 of 1 pairs were cut to 24 tokens" in fine(train("--data", data, "--set", "model.overlong=truncate")).err
+
+
+def test_the_output_folder(train: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fine(train())
+    before = tiny.weights(out / "teacher")
+    refused(train(), "already holds a run; give an empty folder, or --resume to go on with it")
+    refused(train("--resume", "--set", "fit.steps=9"), "recipe.fit.steps was 8 and is now 9")
+    refused(train("--resume", "--seed", 1), "seed was 0 and is now 1")
+    fine(train("--resume"))
+    assert tiny.weights(out / "teacher") == before
+    refused(train("--out", tmp_path), "holds other files and no run; give an empty folder")
+    refused(train("--out", out / "run.json"), "is a file; give a folder for --out")
+    refused(train("--out", out / "run.json" / "below"), "cannot write")
+
+
+def test_a_damaged_checkpoint(train: Run, tmp_path: Path) -> None:
+    fine(train())
+    (file,) = (tmp_path / "run" / "checkpoints").rglob("state.safetensors")
+    file.write_bytes(file.read_bytes()[:-10])
+    refused(train("--resume"), f"the checkpoint {file.parent} is damaged", "delete it, and --resume starts")
+    shutil.rmtree(file.parent)
+    fine(train("--resume"))
+
+
+def test_a_disk_that_runs_full(train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the second checkpoint: one line, the first is still there, and with room again the run goes on from it."""
+    save, calls = checkpoint.save_file, []
+
+    def full(tensors: Any, path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    result = train()
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith("dlkit: cannot write ")
+    assert "No space left on device; free some space or choose another folder" in result.err
+    assert "Traceback" not in result.err
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
+    checkpoint.load(tmp_path / "run" / "checkpoints" / "step-00000004")
+    assert "going on from step 4" in fine(train("--resume")).err
+
+
+def test_an_interrupted_run_says_how_to_go_on(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dlkit.training.fit import Fitter
+
+    def interrupt(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fitter, "step", interrupt)
+        result = train()
+    assert result.code == 130
+    assert result.err == "dlkit: stopped; --resume goes on from the last checkpoint\n"
+    fine(train("--resume"))
+
+
+# --- distill
+
+
+def test_distill_makes_a_student(distill: Run, tmp_path: Path) -> None:
+    result = fine(distill("--set", "adv=true", "--set", "stages=[{steps: 2}, {steps: 2}]"))
+    assert re.fullmatch(rf"student: {tmp_path / 'run' / 'student'} \(stage [12], step 2, 0\.\d{{4}}\)\n", result.out)
+    assert "stage 2 of 2: 2 generator updates" in result.err
+    assert load_student(tmp_path / "run").recipe.adv is not None
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--teacher", "nowhere"], "nowhere does not exist; give the folder of a model"),
+        (["--set", "model.seq_len=12"], "distillation takes model and fit from the teacher; leave it out"),
+        (["--set", "fit.steps=12"], "distillation takes model and fit from the teacher; leave it out"),
+        (["--set", "objective=adversarial"], "objective 'adversarial' needs a discriminator; set adv=true"),
+        (["--set", "stages.1.steps=3"], "--set stages.1.steps: stages has items 0 to 0, not '1'"),
+        (["--set", "objective=sdi"], "did you mean 'sid'?"),
+        (["--set", "run.device=gpu"], "there is no device 'gpu'"),
+    ],
+)
+def test_distill_refuses(args: list[str], words: str, distill: Run, tmp_path: Path) -> None:
+    refused(distill(*args), words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_distill_needs_both_splits(distill: Run, world: World, tmp_path: Path) -> None:
+    data = shutil.copytree(world.data, tmp_path / "data")
+    (data / "valid.jsonl.gz").rename(tmp_path / "valid.jsonl.gz")
+    refused(distill("--data", data), f"{data} has no valid.jsonl or valid.jsonl.gz; the best student is chosen on it")
+    (data / "train.jsonl.gz").unlink()
+    (tmp_path / "valid.jsonl.gz").rename(data / "valid.jsonl.gz")
+    refused(distill("--data", data), f"{data}: no train data")
+
+
+def test_distill_names_what_another_run_differs_in(distill: Run, world: World, tmp_path: Path) -> None:
+    fine(distill())
+    refused(distill("--resume", "--set", "objective.mu=0.5"), "recipe.objective.mu was 1.2 and is now 0.5")
+    refused(distill(), "already holds a run")
+    other = tiny.run_fit(world.data, tmp_path / "other", seed=1)
+    refused(distill("--resume", "--teacher", other), "holds another run: teacher was '")
+    fine(distill("--resume"))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("model.safetensors", lambda b: b[: len(b) // 2], "model.safetensors is damaged or cut short"),
+        ("model.safetensors", lambda b: b"", "model.safetensors is damaged or cut short"),
+        ("model.safetensors", None, "model.safetensors is missing; the model folder is incomplete"),
+        ("config.json", lambda b: b[:40], "config.json is damaged: it is not JSON"),
+        ("config.json", None, "is not a model folder: it has no config.json"),
+        ("recipe.yaml", None, "cannot read the recipe"),
+        ("recipe.yaml", lambda b: b"zzz: 3\n", "recipe.yaml: unknown key 'zzz'"),
+        ("tokenizer.json", None, "no tokenizer there"),
+        ("tokenizer.json", lambda b: b[:40], "tokenizer.json"),
+    ],
+)
+def test_a_damaged_model_is_told(
+    name: str,
+    damage: Callable[[bytes], bytes] | None,
+    words: str,
+    distill: Run,
+    sample: Run,
+    world: World,
+    tmp_path: Path,
+) -> None:
+    model = shutil.copytree(world.teacher / "teacher", tmp_path / "model")
+    file = model / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage is not None:
+        file.write_bytes(damage(content))
+    refused(distill("--teacher", model), words)
+    refused(sample("--model", model), words)
+    file.write_bytes(content)
+    fine(sample("--model", model))
+
+
+# --- sample
+
+
+def test_sample_writes_a_line_for_each_source(sample: Run) -> None:
+    lines = [json.loads(line) for line in fine(sample("--samples", 3)).out.splitlines()]
+    assert [line["source"] for line in lines] == ["where are books sold in paris ?", "is it wet in rome in may ?"]
+    assert all(len(line["hypotheses"]) == 3 for line in lines)
+    assert fine(sample("--seed", 1)).out == fine(sample("--seed", 1, "--batch", 1)).out != fine(sample()).out
+
+
+def test_sample_reads_standard_input(sample: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("where are books sold in paris ?\n"))
+    assert len(fine(sample("--input", "-")).out.splitlines()) == 1
+    monkeypatch.setattr(sys, "stdin", io.StringIO(" \n"))
+    refused(sample("--input", "-"), "standard input holds no text; give one source a line")
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "{name: ancestral, rounding: true}", "ddim"])
+def test_sample_takes_samplers(sampler: str, sample: Run) -> None:
+    fine(sample("--sampler", sampler))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--steps", 0], "--steps 0: give at least 1"),
+        (["--steps", -3], "--steps -3: give at least 1"),
+        (["--steps", 51], "steps=51 is more than the 50 steps this model was trained with"),
+        (["--samples", 0], "--samples 0: give at least 1"),
+        (["--batch", 0], "--batch 0: give at least 1"),
+        (["--sampler", "dim"], "samplers: nothing is called 'dim'; did you mean 'ddim'?"),
+        (["--sampler", "{name: ddim, stepz: 3}"], "samplers 'ddim': unknown key 'stepz'; did you mean 'steps'?"),
+        (["--sampler", "{name: ddim"], "not a YAML mapping"),
+        (["--sampler", "{steps: 3}"], "lack a 'name'"),
+        (["--sampler", "one_step"], "samplers 'one_step': steps: Input should be less than or equal to 1"),
+        (["--model", "nowhere"], "nowhere does not exist"),
+        (["--input", "nowhere"], "cannot read nowhere: No such file or directory"),
+    ],
+)
+def test_sample_refuses(args: list[object], words: str, sample: Run) -> None:
+    refused(sample(*args), words)
+
+
+def test_sample_refuses_input_without_text(sample: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n  \n")
+    refused(sample("--input", tmp_path / "empty"), "holds no text; give one source a line")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    refused(sample("--input", tmp_path / "binary"), "is not UTF-8 text")
+    refused(sample("--input", tmp_path), f"cannot read {tmp_path}: Is a directory")
+
+
+def test_a_long_source_is_refused_or_cut(sample: Run, world: World, tmp_path: Path) -> None:
+    (tmp_path / "long").write_text("is it wet in rome in may ?\n" + "a " * 30 + "\n")
+    refused(sample("--input", tmp_path / "long"), "source 2: 32 source ids, but only 19 fit a sequence of 24")
+    model = shutil.copytree(world.teacher / "teacher", tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "overlong": "truncate"}))
+    assert len(fine(sample("--input", tmp_path / "long", "--model", model)).out.splitlines()) == 2
+
+
+# --- eval
+
+
+def test_eval_scores_a_split(run: Run, world: World, tmp_path: Path) -> None:
+    args = ["eval", "--model", world.teacher, "--data", world.data, "--steps", 2, "--limit", 3]
+    assert "bleu" in json.loads(fine(run(*args)).out.splitlines()[0])
+    fine(run(*args, "--split", "valid", "--json", tmp_path / "report.json"))
+    assert json.loads((tmp_path / "report.json").read_text())["models"][0]["metrics"]["bleu"] >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--split", "tset"], "no tset data"),
+        (["--protocol", "mine"], "mine"),
+        (["--mbr", 1], "--mbr 1: give 0 for none, or at least 2 candidates"),
+        (["--limit", 0], "--limit 0: give at least 1"),
+        (["--model", "nowhere"], "nowhere does not exist"),
+        (["--data", "nowhere"], "nowhere: no such data folder"),
+    ],
+)
+def test_eval_refuses(args: list[object], words: str, run: Run, world: World) -> None:
+    refused(run("eval", "--model", world.teacher, "--data", world.data, "--steps", 2, *args), words)

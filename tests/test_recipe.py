@@ -1,0 +1,329 @@
+"""The Recipe: what it takes, what it refuses, and how it is written down."""
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlkit.decoders.nearest import Nearest
+from dlkit.errors import UserError
+from dlkit.objectives.adversarial import Adversarial
+from dlkit.objectives.sid import Sid
+from dlkit.recipe import Model, Optimizer, Recipe, Stage, UpdatePlan, Weights
+from dlkit.samplers.ddim import Ddim
+from dlkit.schedules.sqrt import SqrtSchedule
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+# --- what it takes
+
+
+def test_parts_by_name() -> None:
+    made = Recipe(objective="sid", adv=True, decoder="nearest")
+    assert made.objective == Sid()
+    assert made.adv == Adversarial()
+    assert made.decoder == Nearest()
+
+
+def test_parts_by_settings() -> None:
+    made = Recipe(objective={"name": "sid", "mu": 1.0}, adv={"head": "mean_pool", "features": "fake_score"})
+    assert made.objective == Sid(mu=1.0)
+    assert made.adv == Adversarial(head="mean_pool", features="fake_score")
+
+
+def test_parts_as_objects() -> None:
+    objective, adversary = Sid(mu=0.7), Adversarial(tap=0)
+    made = Recipe(objective=objective, adv=adversary, stages=[Stage(objective=objective)])
+    assert made.objective is objective
+    assert made.adv is adversary
+    assert made.stages[0].objective is objective
+
+
+@pytest.mark.parametrize("value", [None, False])
+def test_no_adversary(value: Any) -> None:
+    assert Recipe(adv=value).adv is None
+    assert Recipe(adv=value).to_dict()["adv"] is None
+
+
+@pytest.mark.parametrize("value", [True, {}, "adversarial", {"name": "adversarial"}])
+def test_the_default_adversary(value: Any) -> None:
+    assert Recipe(adv=value).adv == Adversarial()
+
+
+def test_defaults_are_the_papers() -> None:
+    made = Recipe()
+    assert made.objective == Sid(mu=1.2)
+    assert made.t_init == 0.7455
+    assert made.generator == Optimizer(lr=1e-5, betas=(0.0, 0.999))
+    assert made.weights == Weights(a_dsm=0.5, b_adv_psi=0.5, a_sd=0.5, b_adv_theta=0.5)
+    assert made.plan == UpdatePlan()
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        Recipe().batch_size = 3  # type: ignore[misc]
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        Recipe().generator.lr = 1.0  # type: ignore[misc]
+
+
+def test_replace() -> None:
+    made = Recipe(adv=True, objective={"name": "sid", "mu": 0.5})
+    assert made.replace(batch_size=3) == Recipe(adv=True, objective={"name": "sid", "mu": 0.5}, batch_size=3)
+    with pytest.raises(UserError, match="batch_size: Input should be greater than or equal to 1") as error:
+        made.replace(batch_size=0)
+    one_line(error)
+    with pytest.raises(UserError, match="Optimizer: unknown key 'lrr'; did you mean 'lr'"):
+        Optimizer().replace(lrr=1.0)
+
+
+def test_a_stage_is_filled_from_the_recipe() -> None:
+    made = Recipe(
+        objective={"name": "sid", "mu": 0.9},
+        generator={"lr": 0.1},
+        critic={"lr": 0.2},
+        weights={"a_sd": 0.3},
+        stages=[{"steps": 5}, {"steps": 6, "objective": "sid", "lr_critic": 0.4, "weights": {"a_dsm": 0.6}}],
+    )
+    weights = Weights(a_sd=0.3)
+    assert made.stage(0) == Stage(steps=5, objective=Sid(mu=0.9), weights=weights, lr_generator=0.1, lr_critic=0.2)
+    assert made.stage(1) == Stage(steps=6, objective=Sid(), weights=Weights(a_dsm=0.6), lr_generator=0.1, lr_critic=0.4)
+
+
+# --- what it refuses
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"objctive": "sid"}, "unknown key 'objctive'; did you mean 'objective'?"),
+    ({"zzz": 1}, "unknown key 'zzz'; known: objective, adv, decoder, "),
+    ({"objective": "sdi"}, "objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+    ({"objective": {"mu": 1.0}}, "objectives: the settings {'mu': 1.0} lack a 'name'; known: adversarial, sid"),
+    ({"objective": {"name": 7}}, "objectives: the settings {'name': 7} lack a 'name'; known: adversarial, sid"),
+    ({"objective": {"name": "sid", "mo": 1.0}}, "objectives 'sid': unknown key 'mo'; did you mean 'mu'?"),
+    ({"objective": {"name": "sid", "mu": "high"}}, "objectives 'sid': mu: Input should be a valid number"),
+    ({"objective": 5}, "objectives: expected a name or settings with a 'name', got 5; known: adversarial, sid"),
+    ({"objective": "adversarial"}, "objective 'adversarial' needs a discriminator; set adv=true"),
+    ({"stages": [{"objective": "adversarial"}]}, "objective 'adversarial' needs a discriminator; set adv=true"),
+    ({"adv": "sid"}, "adv: objective 'sid' has no discriminator; set adv=true or adv.name=adversarial"),
+    ({"adv": {"head": "mean_pol"}}, "discriminators: nothing is called 'mean_pol'; did you mean 'mean_pool'?"),
+    ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1 (got 0)"),
+    ({"batch_size": "many"}, "batch_size: Input should be a valid integer"),
+    ({"generator": {"lr": -1}}, "generator.lr: Input should be greater than 0 (got -1)"),
+    ({"generator": {"learning_rate": 1}}, "unknown key 'generator.learning_rate'; known: lr, betas, eps, weight_decay"),
+    ({"generator": 3}, "generator: Input should be a valid dictionary or instance of Optimizer (got 3)"),
+    ({"stages": []}, "stages: Tuple should have at least 1 item"),
+    ({"stages": [{"stps": 3}]}, "unknown key 'stages.0.stps'; did you mean 'steps'?"),
+    ({"stages": [{"weights": {"a_dms": 3}}]}, "unknown key 'stages.0.weights.a_dms'; did you mean 'a_dsm'?"),
+    ({"t_init": 0.0}, "t_init: Input should be greater than 0 (got 0.0)"),
+    ({"time_sampler": {"name": "uniform", "t_min": 0.9, "t_max": 0.1}}, "t_min=0.9 is above t_max=0.1"),
+    ({"x0_noise": "some"}, "x0_noise: Input should be 'none' or 'sigma_0' (got 'some')"),
+    ({"model": {"seq_len": 600}}, "model: seq_len=600 is more than backbone.max_positions=512; change one of them"),
+    ({"model": {"backbone": {"name": "diffuseq", "heads": 7}}}, "hidden=768 is not a multiple of heads=7"),
+    ({"evaluation": {"metric": "blue"}}, "metrics: nothing is called 'blue'; did you mean 'bleu'?"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), WRONG, ids=[message[:40] for _, message in WRONG])
+def test_wrong_settings_are_told_in_one_line(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Recipe(**data)
+    assert message in one_line(error)
+    with pytest.raises(UserError) as error:
+        Recipe.from_dict(data, where="my.yaml")
+    assert one_line(error).startswith("my.yaml: ")
+    assert message in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"objective": SqrtSchedule()}, "objectives: SqrtSchedule is not one of these; known: adversarial, sid"),
+        ({"decoder": Ddim()}, "decoders: Ddim is not one of these; known: linear_head, nearest"),
+        ({"model": {"space": SqrtSchedule()}}, "spaces: SqrtSchedule is not one of these; known: embedding"),
+        ({"model": {"family": Model().backbone}}, "teachers: DiffuseqSpec is not one of these; known: diffuseq"),
+        ({"adv": Nearest()}, "objectives: Nearest is not one of these; known: adversarial, sid"),
+    ],
+)
+def test_a_part_of_another_kind_is_refused(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        Recipe(**data)
+
+
+def test_a_subclass_is_not_taken_for_its_registered_base() -> None:
+    """It would be written down under the name of the base, and read as the base."""
+
+    class Mine(Sid):
+        pass
+
+    with pytest.raises(UserError, match="objectives: Mine is not one of these"):
+        Recipe(objective=Mine())
+
+
+@pytest.mark.parametrize("data", [None, 3, "sid", ["sid"]])
+def test_what_is_no_mapping_is_refused(data: Any) -> None:
+    with pytest.raises(UserError, match="x: expected keys and values, got "):
+        Recipe.from_dict(data, where="x")
+
+
+# --- YAML
+
+RECIPES = st.builds(
+    Recipe,
+    objective=st.builds(Sid, mu=st.floats(-3, 3), weight=st.sampled_from(["l1", "snr", "none"])),
+    adv=st.none() | st.builds(Adversarial, tap=st.integers(-3, 3)),
+    decoder=st.sampled_from(["linear_head", "nearest"]),
+    t_init=st.floats(1e-3, 1),
+    batch_size=st.integers(1, 10**6),
+    generator=st.builds(
+        Optimizer,
+        lr=st.floats(1e-12, 1e3),
+        betas=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
+        clip=st.none() | st.floats(1e-3, 1e3),
+    ),
+    stages=st.lists(
+        st.builds(
+            Stage,
+            steps=st.integers(1, 10**9),
+            objective=st.none() | st.builds(Sid, mu=st.floats(-3, 3)),
+            weights=st.none() | st.builds(Weights, a_sd=st.floats(0, 9)),
+            lr_critic=st.none() | st.floats(1e-12, 1),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    model=st.builds(Model, tokenizer=st.text(max_size=20), overlong=st.sampled_from(["truncate", "refuse"])),
+)
+
+
+@given(RECIPES)
+def test_what_is_written_is_read(made: Recipe) -> None:
+    assert Recipe.from_dict(made.to_dict()) == made
+    assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(made.to_dict()))) == made
+
+
+def test_the_file_holds_every_setting(tmp_path: Path) -> None:
+    made = Recipe(adv=True, stages=[{"steps": 3}, {"steps": 4, "objective": {"name": "sid", "mu": 0.5}}])
+    made.to_yaml(tmp_path / "a.yaml")
+    assert yaml.safe_load((tmp_path / "a.yaml").read_text()) == made.to_dict()
+    assert Recipe.from_yaml(tmp_path / "a.yaml") == made
+
+
+def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("# nothing yet\n")
+    assert Recipe.from_yaml(tmp_path / "a.yaml") == Recipe()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.yaml"
+    Recipe().to_yaml(path)
+    before = path.read_bytes()
+
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match=r"cannot write .*a\.yaml: No space left on device") as error:
+        Recipe(batch_size=3).to_yaml(path)
+    one_line(error)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"objective: [", "a.yaml is not YAML: "),
+        (b"\xff\xfe\x00", "a.yaml is not YAML: "),
+        (b"- sid\n- 3\n", "a.yaml: expected keys and values, got list"),
+        (b"objctive: sid\n", "a.yaml: unknown key 'objctive'; did you mean 'objective'?"),
+        (b"objective: sdi\n", "a.yaml: objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+        (b"3: sid\n", "a.yaml: 3: Keys should be strings"),
+    ],
+)
+def test_a_file_that_is_wrong_is_told(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        Recipe.from_yaml(tmp_path / "a.yaml")
+    assert message in one_line(error)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read the recipe .*a\.yaml: No such file or directory"):
+        Recipe.from_yaml(tmp_path / "a.yaml")
+    with pytest.raises(UserError, match=r"cannot read the recipe .*: Is a directory"):
+        Recipe.from_yaml(tmp_path)
+
+
+# --- assignments
+
+
+def test_assignments() -> None:
+    made = Recipe(stages=[{"steps": 3}, {"steps": 4}]).with_settings(
+        [
+            "objective.mu=0.5",
+            "stages.1.steps=9",
+            "adv=true",
+            "generator.lr=1e-3",
+            "generator.clip=null",
+            "critic.betas=[0.1, 0.2]",
+            "run.device=cuda:1",
+            "batch_size = 7",
+        ]
+    )
+    assert made.objective == Sid(mu=0.5)
+    assert [stage.steps for stage in made.stages] == [3, 9]
+    assert made.adv == Adversarial()
+    assert made.generator == Optimizer(lr=1e-3)
+    assert made.critic.betas == (0.1, 0.2)
+    assert made.run.device == "cuda:1"
+    assert made.batch_size == 7
+
+
+def test_a_part_set_by_name_loses_its_old_settings() -> None:
+    made = Recipe(objective={"name": "sid", "mu": 0.5})
+    assert made.with_settings(["objective=sid"]).objective == Sid()
+    assert made.with_settings(["objective={name: sid, mu: 2}"]).objective == Sid(mu=2.0)
+    assert made.with_settings(["decoder=nearest"]).decoder == Nearest()
+
+
+def test_later_assignments_win() -> None:
+    assert Recipe().with_settings(["batch_size=3", "batch_size=4"]).batch_size == 4
+
+
+def test_no_assignments_change_nothing() -> None:
+    made = Recipe(adv=True)
+    assert made.with_settings([]) == made
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("objective.mu", "--set objective.mu: expected PATH=VALUE, for example"),
+        ("objctive=sid", "--set objctive: the recipe has no 'objctive'; did you mean 'objective'?"),
+        ("objective.mo=1", "--set objective.mo: objective has no 'mo'; did you mean 'mu'?"),
+        ("zzz.mu=1", "--set zzz.mu: the recipe has no 'zzz'; known: objective, adv"),
+        ("stages.2.steps=1", "--set stages.2.steps: stages has items 0 to 0, not '2'"),
+        ("stages.steps=1", "--set stages.steps: stages has items 0 to 0, not 'steps'"),
+        ("batch_size.x=1", "--set batch_size.x: batch_size is 64 and has nothing below it; set batch_size itself"),
+        ("adv.tap=1", "--set adv.tap: adv is None and has nothing below it; set adv itself"),
+        ("=1", "--set : the recipe has no ''; known: objective"),
+        ("batch_size=[", "--set batch_size=[: '[' is not a YAML value; quote it"),
+        ("batch_size=many", "--set: batch_size: Input should be a valid integer"),
+        ("objective=sdi", "--set: objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+        ("objective.name=sdi", "--set: objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+    ],
+)
+def test_a_wrong_assignment_is_told(assignment: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Recipe().with_settings([assignment])
+    assert one_line(error).startswith(message)
