@@ -56,11 +56,11 @@ SETTINGS = (
     Setting("ddim", 4, False, 10),
     Setting("ddim", 10, False, 10),
     Setting("ddim", 20, False, 10),
-    Setting("ddim", 50, False, 10),
-    Setting("ddim", 10, True, 10),
-    Setting("ddim", 50, True, 10),
-    Setting("ddim", 200, False, 4),
-    Setting("ancestral", 2000, False, 1),
+    Setting("ddim", 20, True, 10),
+    Setting("ancestral", 20, False, 10),
+    Setting("ancestral", 20, True, 10),
+    Setting("ddim", 50, False, 4),
+    Setting("ddim", 200, False, 1),
     Setting("ancestral", 2000, True, 1),
 )
 CHOOSABLE = tuple(setting for setting in SETTINGS if setting.samples == 10)
