@@ -68,6 +68,15 @@ def part_of(registry: Registry[Any]) -> Any:
     ]
 
 
+def optional_part_of(registry: Registry[Any]) -> Any:
+    """Annotation of a field that holds a part of ``registry`` or None."""
+    return Annotated[
+        Part | None,
+        BeforeValidator(lambda value: None if value is None else from_spec(registry, value)),
+        PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None),
+    ]
+
+
 def validated(model: type[Model], data: Any, where: str) -> Model:
     """``data`` as a ``model``. Raises ``UserError`` with one line that begins with ``where``."""
     try:

@@ -21,7 +21,7 @@ from dlkit.diffusion import processes, time_samplers
 from dlkit.errors import UserError
 from dlkit.files import write_text
 from dlkit.objectives._base import Objective
-from dlkit.part import explain, from_spec, part_of, validated
+from dlkit.part import explain, from_spec, optional_part_of, part_of, validated
 
 
 class Spec(BaseModel):
@@ -50,12 +50,6 @@ def _adversary(value: Any) -> Any:
 Adversary = Annotated[
     Objective | None,
     BeforeValidator(_adversary),
-    PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None),
-]
-
-OptionalObjective = Annotated[
-    Objective | None,
-    BeforeValidator(lambda value: None if value is None else from_spec(objectives.registry, value)),
     PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None),
 ]
 
@@ -156,12 +150,13 @@ class Stage(Spec):
 
     Attributes:
         steps: generator updates.
-        objective, weights, lr_generator, lr_critic: None keeps the Recipe's.
+        objective, weights, time_sampler, lr_generator, lr_critic: None keeps the Recipe's.
     """
 
     steps: int = Field(default=50_000, ge=1)
-    objective: OptionalObjective = None
+    objective: optional_part_of(objectives.registry) = None  # type: ignore[valid-type]
     weights: Weights | None = None
+    time_sampler: optional_part_of(time_samplers.registry) = None  # type: ignore[valid-type]
     lr_generator: float | None = Field(default=None, gt=0)
     lr_critic: float | None = Field(default=None, gt=0)
 
@@ -260,6 +255,7 @@ class Recipe(Spec):
             steps=stage.steps,
             objective=stage.objective or self.objective,
             weights=stage.weights or self.weights,
+            time_sampler=stage.time_sampler or self.time_sampler,
             lr_generator=stage.lr_generator or self.generator.lr,
             lr_critic=stage.lr_critic or self.critic.lr,
         )

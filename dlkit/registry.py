@@ -62,9 +62,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry[T]] = {}
         self._plugin_being_loaded: str | None = None
 
-    def register(
-        self, name: str, *, description: str, paper: str = "", licence: str = ""
-    ) -> Callable[[C], C]:
+    def register(self, name: str, *, description: str, paper: str = "", licence: str = "") -> Callable[[C], C]:
         """Class decorator: make ``name`` stand for the class.
 
         Raises:

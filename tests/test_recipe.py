@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlkit.decoders.nearest import Nearest
+from dlkit.diffusion.time_samplers.uniform import UniformTime
 from dlkit.errors import UserError
 from dlkit.objectives.adversarial import Adversarial
 from dlkit.objectives.sid import Sid
@@ -89,16 +90,22 @@ def test_replace() -> None:
 
 
 def test_a_stage_is_filled_from_the_recipe() -> None:
+    times, late = UniformTime(t_max=0.9), UniformTime(t_max=0.5)
     made = Recipe(
         objective={"name": "sid", "mu": 0.9},
         generator={"lr": 0.1},
         critic={"lr": 0.2},
         weights={"a_sd": 0.3},
-        stages=[{"steps": 5}, {"steps": 6, "objective": "sid", "lr_critic": 0.4, "weights": {"a_dsm": 0.6}}],
+        time_sampler={"name": "uniform", "t_max": 0.9},
+        stages=[
+            {"steps": 5},
+            {"steps": 6, "objective": "sid", "lr_critic": 0.4, "weights": {"a_dsm": 0.6}, "time_sampler": late},
+        ],
     )
-    weights = Weights(a_sd=0.3)
-    assert made.stage(0) == Stage(steps=5, objective=Sid(mu=0.9), weights=weights, lr_generator=0.1, lr_critic=0.2)
-    assert made.stage(1) == Stage(steps=6, objective=Sid(), weights=Weights(a_dsm=0.6), lr_generator=0.1, lr_critic=0.4)
+    given = {"weights": Weights(a_sd=0.3), "time_sampler": times, "lr_generator": 0.1, "lr_critic": 0.2}
+    assert made.stage(0) == Stage(steps=5, objective=Sid(mu=0.9), **given)
+    changed = {"weights": Weights(a_dsm=0.6), "time_sampler": late, "lr_critic": 0.4}
+    assert made.stage(1) == Stage(steps=6, objective=Sid(), **{**given, **changed})
 
 
 # --- what it refuses

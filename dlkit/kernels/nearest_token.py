@@ -5,9 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def nearest_token(
-    x: Float[Tensor, "*n d"], table: Float[Tensor, "v d"], *, chunk: int = 4096
-) -> Int[Tensor, "*n"]:
+def nearest_token(x: Float[Tensor, "*n d"], table: Float[Tensor, "v d"], *, chunk: int = 4096) -> Int[Tensor, "*n"]:
     """argmin_v |x - table_v|^2 = argmax_v (x . table_v - |table_v|^2 / 2), the first one on ties.
 
     Args:

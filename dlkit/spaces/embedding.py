@@ -61,8 +61,6 @@ class EmbeddingSpec(Part):
         return EmbeddingSpace(vocab_size, self.dim)
 
 
-def sigma_0_noised(
-    x0: Float[Tensor, "b l d"], sigma_0: float, eps: Float[Tensor, "b l d"]
-) -> Float[Tensor, "b l d"]:
+def sigma_0_noised(x0: Float[Tensor, "b l d"], sigma_0: float, eps: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
     """The start of DiffuSeq's forward process: embedding + sigma_0 noise."""
     return torch.add(x0, eps, alpha=sigma_0)

@@ -209,7 +209,7 @@ class StageRun:
         checkpoint.load_module(student.backbone, whole.best.weights)
         stream = Stream(whole.seed, f"stage{number}")
         self.networks = Networks.start(whole.teacher, student, whole.adversary, stream.named("head").integer())
-        self.studio = Studio(whole.recipe, self.networks, stream)
+        self.studio = Studio(whole.recipe, self.settings, self.networks, stream)
         engine, recipe = whole.engine, whole.recipe
         self.lr_generator, self.lr_critic = (
             self.settings.lr_generator or recipe.generator.lr,
@@ -223,14 +223,15 @@ class StageRun:
 
     def describe(self) -> str:
         """The update plan in words."""
-        plan, objective = self.recipe.plan, self.settings.objective
+        plan, objective, times = self.recipe.plan, self.settings.objective, self.settings.time_sampler
         assert objective is not None
+        assert times is not None
         adversary = "no adversary" if self.recipe.adv is None else f"adversary {self.recipe.adv.spec()}"
+        samples = "the last on the same" if plan.share_samples else "on fresh"
         return (
             f"stage {self.number + 1} of {len(self.recipe.stages)}: {self.settings.steps} generator updates with "
-            f"{objective.spec()}, {adversary}; {plan.critic_steps_per_generator_step} critic update(s) before each, "
-            f"{'the last on the same' if plan.share_samples else 'on fresh'} samples; lr generator "
-            f"{self.settings.lr_generator:g}, critic {self.settings.lr_critic:g}"
+            f"{objective.spec()}, {adversary}, times {times.spec()}; {plan.critic_steps_per_generator_step} critic "
+            f"update(s) before each, {samples} samples; lr generator {self.lr_generator:g}, critic {self.lr_critic:g}"
         )
 
     def step(self, step: int) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.objectives._base import Noised
 from dlkit.objectives.adversarial import Adversarial
 from dlkit.randomness import Stream
-from dlkit.recipe import Recipe
+from dlkit.recipe import Recipe, Stage
 from dlkit.spaces.embedding import sigma_0_noised
 from dlkit.training.data import Draw
 
@@ -96,13 +96,14 @@ class Studio:
     """Makes the states of a turn: generated or real, clean and noised.
 
     Args:
-        recipe: its ``t_init``, ``x0_noise`` and ``time_sampler`` are used.
+        recipe: its ``t_init`` and ``x0_noise`` are used.
+        stage: its ``time_sampler`` is used.
         networks: of the stage.
         stream: of the stage; every use below it has its own name.
     """
 
-    def __init__(self, recipe: Recipe, networks: Networks, stream: Stream) -> None:
-        self.recipe, self.networks, self.stream = recipe, networks, stream
+    def __init__(self, recipe: Recipe, stage: Stage, networks: Networks, stream: Stream) -> None:
+        self.recipe, self.stage, self.networks, self.stream = recipe, stage, networks, stream
         self.space, self.process = networks.teacher.space, networks.teacher.process
 
     def condition(self, draw: Draw) -> Condition:
@@ -117,13 +118,13 @@ class Studio:
         return cond.apply(self.networks.student.predict(z, t, cond).x0)
 
     def noised(self, x0: Float[Tensor, "b l d"], draw: Draw, name: str, step: int) -> Noised:
-        """Noise states at times of the Recipe's distribution; generated and real text go the same way."""
+        """Noise states at times of the stage's distribution; generated and real text go the same way."""
         stream = self.stream.named(name).at(step)
         shape = x0.shape[1:]
         if self.recipe.x0_noise == "sigma_0":
             x0 = sigma_0_noised(x0, self.process.sigma_0, stream.named("eps_0").normal(draw.index, *shape))
         cond = Condition(x0.detach(), draw.batch.mask)  # the source positions of x0 are the true ones already
         u = stream.named("time").uniform(draw.index)
-        t = self.recipe.time_sampler.sample(u, self.process.noise_schedule)
+        t = self.stage.time_sampler.sample(u, self.process.noise_schedule)
         eps = stream.named("eps").normal(draw.index, *shape)
         return Noised(x0, self.process.q_sample(x0, t, eps, cond), t, cond)
