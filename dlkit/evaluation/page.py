@@ -45,8 +45,13 @@ def page(report: Mapping[str, Any]) -> str:
     return "<!DOCTYPE html>\n" + tag("html", _head(title), tag("body", body), lang="en")
 
 
+def style_sheet() -> str:
+    """The CSS of the page, and of its charts."""
+    return resources.files("dlkit.evaluation").joinpath("page.css").read_text(encoding="utf-8")
+
+
 def _head(title: str) -> Markup:
-    style = resources.files("dlkit.evaluation").joinpath("page.css").read_text(encoding="utf-8")
+    style = style_sheet()
     return tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -5,11 +5,14 @@ python examples/demo/results.py runs/demo-0 runs/demo-1 runs/demo-2 --out docs/r
 """
 
 import argparse
+import re
 import statistics
 from pathlib import Path
 from typing import Any
 
+from dlkit.evaluation.page import style_sheet
 from dlkit.evaluation.report import markdown_table, read_report
+from dlkit.evaluation.results import charts
 from dlkit.files import read_json, write_json, write_text
 
 HEAD = """# The demo, three seeds
@@ -20,7 +23,7 @@ distillation and sampling. Device: {device}, {threads} threads, torch {torch}. C
 
 ```
 for s in {seeds}; do dlkit demo --out runs/demo-$s --seed $s; done
-python examples/demo/results.py {runs} --out docs/results
+python examples/demo/results.py {runs} --out docs/results --picture docs/img/demo.svg
 ```
 
 The setting of the teacher to beat, **{chosen}**, was chosen by exact validity on the validation split, among those that
@@ -35,12 +38,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--picture", type=Path, help="SVG of the first run's charts")
     args = parser.parse_args()
     reports = [read_report(run) for run in args.runs]
     scores = read_json(args.runs[0] / "teacher" / "scores.json")
     result = summary(reports, scores["chosen"])
     write_json(args.out / "demo.json", result)
-    write_text(args.out / "demo.md", page(result, reports, args.runs))
+    write_text(args.out / "demo.md", page(result, reports))
+    if args.picture:
+        write_text(args.picture, picture(reports[0]))
 
 
 def summary(reports: list[dict[str, Any]], chosen: str) -> dict[str, Any]:
@@ -67,7 +73,7 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.mean(values), "min": min(values), "max": max(values)}
 
 
-def page(result: dict[str, Any], reports: list[dict[str, Any]], runs: list[Path]) -> str:
+def page(result: dict[str, Any], reports: list[dict[str, Any]]) -> str:
     protocol = result["protocol"][0]
     seeds = [str(p["seed"]) for p in result["protocol"]]
     text = HEAD.format(
@@ -99,6 +105,21 @@ def page(result: dict[str, Any], reports: list[dict[str, Any]], runs: list[Path]
             text += f"| {seed} | {name.replace('_', ' ')} | {'–' if factor is None else f'{factor:.3g}×'} | {how} |\n"
     text += "\n## All rows, seed " + seeds[0] + "\n\n" + markdown_table(reports[0]["models"])
     return text
+
+
+def picture(report: dict[str, Any]) -> str:
+    """The report's charts of quality and diversity side by side, as one SVG with the report's style sheet."""
+    found = re.findall(r"<figcaption>(.*?)</figcaption>(<svg.*?</svg>)", str(charts(report["models"])), flags=re.DOTALL)
+    x, height, placed = 0, 0, []
+    for title, svg in found:
+        width, tall = (int(n) for n in re.findall(r'viewBox="0 0 (\d+) (\d+)"', svg)[0])
+        placed.append(f'<text x="{x + 40}" y="22" style="font: 600 15px sans-serif; fill: var(--ink)">{title}</text>')
+        placed.append(svg.replace("<svg", f'<svg x="{x}" y="30" width="{width}" height="{tall}"', 1))
+        x, height = x + width + 24, max(height, tall + 40)
+    frame = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {x} {height}">'
+    style = style_sheet().replace("<", "&lt;")
+    ground = '<rect width="100%" height="100%" style="fill: var(--paper)"/>'
+    return f"{frame}<style>{style}</style>{ground}{''.join(placed)}</svg>\n"
 
 
 if __name__ == "__main__":
