@@ -210,6 +210,7 @@ class Recipe(Spec):
         batch_size: samples of one update.
         generator, critic: optimisers of the student, and of the fake score with its head.
         lr_decay: ``constant``, or ``linear``: both learning rates fall to 0 over each stage.
+        warmup: updates over which both learning rates rise at the start of each stage.
         ema: decay of the averaged student, one tick for each generator update.
         weights, plan, stages, evaluation, run, model, fit: see their classes.
     """
@@ -224,6 +225,7 @@ class Recipe(Spec):
     generator: Optimizer = Optimizer()
     critic: Optimizer = Optimizer()
     lr_decay: Literal["linear", "constant"] = "constant"
+    warmup: int = Field(default=0, ge=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     weights: Weights = Weights()
     plan: UpdatePlan = UpdatePlan()

@@ -27,6 +27,7 @@ from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import refuse_nan, time_bins
 from dlkit.training.progress import Reporter
+from dlkit.training.rates import set_lr
 from dlkit.training.turns import Networks, Studio, Turn, sibling
 from dlkit.training.validation import check, validate
 
@@ -237,7 +238,9 @@ class StageRun:
     def step(self, step: int) -> dict[str, Tensor]:
         """Critic updates, then one generator update."""
         plan, values, shared = self.recipe.plan, {}, None
-        self.set_lr(step)
+        rates = step, self.settings.steps, self.recipe.lr_decay, self.recipe.warmup
+        set_lr(self.generator_optimizer, self.lr_generator, *rates)
+        set_lr(self.critic_optimizer, self.lr_critic, *rates)
         first = step * plan.critic_steps_per_generator_step
         for k in range(first, first + plan.critic_steps_per_generator_step):
             last = k == first + plan.critic_steps_per_generator_step - 1
@@ -251,13 +254,6 @@ class StageRun:
         values |= self.generator_update(shared, draw, step)
         self.ema.tick(self.networks.student.backbone)
         return values
-
-    def set_lr(self, step: int) -> None:
-        """Constant, or falling linearly to 0 over the stage."""
-        factor = 1.0 - step / self.settings.steps if self.recipe.lr_decay == "linear" else 1.0
-        for optimizer, lr in ((self.generator_optimizer, self.lr_generator), (self.critic_optimizer, self.lr_critic)):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * factor
 
     def draw(self, name: str, step: int) -> Draw:
         """The rows of one update; each use goes through the corpus in an order of its own."""

@@ -14,7 +14,7 @@ from dlkit.denoiser import Denoiser
 from dlkit.generator import Architecture, Teacher
 from dlkit.metrics._base import Metric
 from dlkit.randomness import Stream
-from dlkit.recipe import Fit, Recipe
+from dlkit.recipe import Recipe
 from dlkit.teachers._base import FitBatch
 from dlkit.training import checkpoint
 from dlkit.training.checkpoint import State
@@ -124,7 +124,8 @@ class Fitter:
     def step(self, step: int) -> dict[str, Any]:
         """One update: draw, loss, gradient, AdamW, average."""
         draw = self.corpus.draw(self.settings.batch_size, step, self.seed, self.engine.device)
-        set_lr(self.optimizer, self.settings, step)
+        fit = self.settings
+        set_lr(self.optimizer, fit.optimizer.lr, step, fit.steps, fit.lr_decay, fit.warmup)
         torch.manual_seed(Stream(self.seed, "fit/dropout", step).integer())
         self.denoiser.train()
         seen: list[dict[str, Tensor]] = []
@@ -193,15 +194,6 @@ class Fitter:
         self.done, self.clock = state.values["step"], Clock(state.values["seconds"])
         self.folder.rewind(self.done)
         self.reporter.say(f"going on from step {self.done}")
-
-
-def set_lr(optimizer: torch.optim.Optimizer, settings: Fit, step: int) -> None:
-    """Warm up linearly, then fall linearly to 0 over the run or stay."""
-    factor = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    if settings.lr_decay == "linear":
-        factor *= 1.0 - step / settings.steps
-    for group in optimizer.param_groups:
-        group["lr"] = settings.optimizer.lr * factor
 
 
 def teacher_architecture(recipe: Recipe, vocab_size: int) -> Architecture:

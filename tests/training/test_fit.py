@@ -12,8 +12,7 @@ from torch.testing import assert_close
 import tiny
 from dlkit.errors import UserError
 from dlkit.generator import load_teacher
-from dlkit.recipe import Fit, Optimizer, Recipe
-from dlkit.training.fit import set_lr
+from dlkit.recipe import Recipe
 from dlkit.training.folder import read_log
 
 
@@ -84,23 +83,6 @@ def test_without_a_valid_split_there_is_no_validation(data: Path, tmp_path: Path
     (alone / "valid.jsonl.gz").unlink()
     tiny.run_fit(alone, tmp_path / "fit", evaluation={"every": 1})
     assert {line["kind"] for line in read_log(tmp_path / "fit" / "log.jsonl")} == {"fit"}
-
-
-@pytest.mark.parametrize(
-    ("settings", "factors"),
-    [
-        ({"lr_decay": "linear"}, [1.0, 0.75, 0.5, 0.25]),
-        ({"lr_decay": "constant"}, [1.0, 1.0, 1.0, 1.0]),
-        ({"lr_decay": "constant", "warmup": 2}, [0.5, 1.0, 1.0, 1.0]),
-        ({"lr_decay": "linear", "warmup": 4}, [0.25, 0.375, 0.375, 0.25]),
-    ],
-)
-def test_the_learning_rate(settings: dict[str, Any], factors: list[float]) -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
-    fit = Fit(steps=4, optimizer=Optimizer(lr=0.2), **settings)
-    for step, factor in enumerate(factors):
-        set_lr(optimizer, fit, step)
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.2 * factor)
 
 
 def test_lost_losses_stop_the_run_and_save_nothing(data: Path, tmp_path: Path) -> None:
