@@ -24,6 +24,7 @@ from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import refuse_nan, time_bins
 from dlkit.training.progress import Loop, Reporter
+from dlkit.training.rates import set_lr
 from dlkit.training.validation import check, validate
 
 
