@@ -15,7 +15,7 @@ from dlkit.evaluation.evaluate import Row, evaluate
 from dlkit.evaluation.protocol import Protocol
 from dlkit.evaluation.report import report_dict, write_report
 from dlkit.evaluation.timing import fewest_steps, time_models
-from dlkit.files import read_json, write_json
+from dlkit.files import atomic_folder, read_json, write_json
 from dlkit.generator import OneStepGenerator, Teacher, TextModel, load_student, load_teacher
 from dlkit.training.data import HeldOut
 from dlkit.training.distill import distill
@@ -93,7 +93,7 @@ def run(
     if full or not (out / "teacher" / SCORES).exists():
         score_teacher(teacher, out, reporter)
     result = distill(recipe, out / "teacher", out / "data", out / "run", seed=seed, resume=True, reporter=reporter)
-    shutil.copytree(result.student, out / "student", dirs_exist_ok=True)
+    _copy(result.student, out / "student")
     report = _report(teacher, load_student(out / "student"), out, seed, reporter)
     write_report(out, report)
     return out / "report.html"
@@ -111,11 +111,17 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
         write_json(marker, identity)
 
 
+def _copy(source: Path, target: Path) -> None:
+    """Copy a model folder whole or not at all: a demo killed in the middle goes on when it is called again."""
+    with atomic_folder(target) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+
+
 def _provide_teacher(out: Path, recipe: Any, from_scratch: bool, reporter: Reporter) -> None:
     if (out / "teacher" / "config.json").exists():
         return
     if not from_scratch:
-        shutil.copytree(SHIPPED, out / "teacher", dirs_exist_ok=True)
+        _copy(SHIPPED, out / "teacher")
         return
     fit(recipe, out / "data", out / "teacher-run", resume=True, reporter=reporter)
     # stored in half the space, as the shipped one; read back, so that its scores are those of the stored weights

@@ -22,7 +22,7 @@ whose meanings do not occur in training. The corpus and the teacher are the same
 distillation and sampling. Device: {device}, {threads} threads, torch {torch}. Commands:
 
 ```
-for s in {seeds}; do dlkit demo --out runs/demo-$s --seed $s; done
+for s in {seeds}; do OMP_NUM_THREADS={threads} dlkit demo --out runs/demo-$s --seed $s; done
 python examples/demo/results.py {runs} --out docs/results --picture docs/img/demo.svg
 ```
 
@@ -30,6 +30,9 @@ The setting of the teacher to beat, **{chosen}**, was chosen by exact validity o
 can be sampled ten times for each source. A copy of the source counts as wrong. `distinct_valid` is the number of
 different right outputs among S samples, divided by S; beside it stand a perfect sampler, which draws uniformly from all
 right outputs, and total collapse, one right output again and again.
+
+Compare times only in the section "How much faster", whose two sides were timed in one process. The teacher's seconds in
+the table of all rows come from the run that scored it, on a machine with other work.
 
 """
 
