@@ -150,10 +150,13 @@ class Stage(Spec):
 
     Attributes:
         steps: generator updates.
+        critic_warmup: critic updates before the first generator update, so that the fake score knows a student that
+            is no longer the teacher.
         objective, weights, time_sampler, lr_generator, lr_critic: None keeps the Recipe's.
     """
 
     steps: int = Field(default=50_000, ge=1)
+    critic_warmup: int = Field(default=0, ge=0)
     objective: optional_part_of(objectives.registry) = None  # type: ignore[valid-type]
     weights: Weights | None = None
     time_sampler: optional_part_of(time_samplers.registry) = None  # type: ignore[valid-type]
@@ -255,6 +258,7 @@ class Recipe(Spec):
         stage = self.stages[number]
         return Stage(
             steps=stage.steps,
+            critic_warmup=stage.critic_warmup,
             objective=stage.objective or self.objective,
             weights=stage.weights or self.weights,
             time_sampler=stage.time_sampler or self.time_sampler,

@@ -159,7 +159,9 @@ def test_list(run: Run) -> None:
     everything = fine(run("list")).out
     for kind in (*cli.KINDS, "recipes"):
         assert f"{kind}:\n" in everything
-    assert re.search(r"^objectives:\n  adversarial +dlkit\n  sid +dlkit\n", everything, re.MULTILINE)
+    assert re.search(
+        r"^objectives:\n  adversarial +dlkit\n  ode_regression +dlkit\n  sid +dlkit\n", everything, re.MULTILINE
+    )
     assert fine(run("list", "decoders")).out.startswith("decoders:\n")
     assert "dlm_one_qqp" in fine(run("list", "recipes")).out
     verbose = fine(run("list", "objectives", "-v")).out

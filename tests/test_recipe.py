@@ -110,15 +110,25 @@ def test_a_stage_is_filled_from_the_recipe() -> None:
 
 # --- what it refuses
 
+OBJECTIVES = "adversarial, ode_regression, sid"
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"objctive": "sid"}, "unknown key 'objctive'; did you mean 'objective'?"),
     ({"zzz": 1}, "unknown key 'zzz'; known: objective, adv, decoder, "),
     ({"objective": "sdi"}, "objectives: nothing is called 'sdi'; did you mean 'sid'?"),
-    ({"objective": {"mu": 1.0}}, "objectives: the settings {'mu': 1.0} lack a 'name'; known: adversarial, sid"),
-    ({"objective": {"name": 7}}, "objectives: the settings {'name': 7} lack a 'name'; known: adversarial, sid"),
+    (
+        {"objective": {"mu": 1.0}},
+        "objectives: the settings {'mu': 1.0} lack a 'name'; known: " + OBJECTIVES,
+    ),
+    (
+        {"objective": {"name": 7}},
+        "objectives: the settings {'name': 7} lack a 'name'; known: " + OBJECTIVES,
+    ),
     ({"objective": {"name": "sid", "mo": 1.0}}, "objectives 'sid': unknown key 'mo'; did you mean 'mu'?"),
     ({"objective": {"name": "sid", "mu": "high"}}, "objectives 'sid': mu: Input should be a valid number"),
-    ({"objective": 5}, "objectives: expected a name or settings with a 'name', got 5; known: adversarial, sid"),
+    (
+        {"objective": 5},
+        "objectives: expected a name or settings with a 'name', got 5; known: " + OBJECTIVES,
+    ),
     ({"objective": "adversarial"}, "objective 'adversarial' needs a discriminator; set adv=true"),
     ({"stages": [{"objective": "adversarial"}]}, "objective 'adversarial' needs a discriminator; set adv=true"),
     ({"adv": "sid"}, "adv: objective 'sid' has no discriminator; set adv=true or adv.name=adversarial"),
@@ -154,11 +164,14 @@ def test_wrong_settings_are_told_in_one_line(data: dict[str, Any], message: str)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"objective": SqrtSchedule()}, "objectives: SqrtSchedule is not one of these; known: adversarial, sid"),
+        (
+            {"objective": SqrtSchedule()},
+            "objectives: SqrtSchedule is not one of these; known: " + OBJECTIVES,
+        ),
         ({"decoder": Ddim()}, "decoders: Ddim is not one of these; known: linear_head, nearest"),
         ({"model": {"space": SqrtSchedule()}}, "spaces: SqrtSchedule is not one of these; known: embedding"),
         ({"model": {"family": Model().backbone}}, "teachers: DiffuseqSpec is not one of these; known: diffuseq"),
-        ({"adv": Nearest()}, "objectives: Nearest is not one of these; known: adversarial, sid"),
+        ({"adv": Nearest()}, "objectives: Nearest is not one of these; known: " + OBJECTIVES),
     ],
 )
 def test_a_part_of_another_kind_is_refused(data: dict[str, Any], message: str) -> None:

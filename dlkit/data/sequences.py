@@ -124,6 +124,10 @@ class Batch:
     mask: Bool[Tensor, "b l"]
     index: Int[Tensor, " b"]
 
+    def rows(self, which: Int[Tensor, " k"]) -> "Batch":
+        """Some of the rows."""
+        return Batch(self.ids[which], self.mask[which], self.index[which])
+
 
 @dataclass(frozen=True)
 class EncodedPairs:

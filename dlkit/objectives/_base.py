@@ -21,7 +21,9 @@ class Needs:
 
     Attributes:
         roles: any of "teacher", "fake_score", "discriminator".
-        data: "none", or "real" for texts of the data set.
+        data: "none", "real" for texts of the data set, or "teacher_samples" for texts of the teacher from known noise.
+            An objective that needs those has the settings ``pairs`` and ``steps`` of
+            :class:`dlkit.objectives.ode_regression.OdeRegression`, and no critic learns in its stage.
         state: kinds of state it can work on.
     """
 
@@ -39,6 +41,7 @@ class Noised:
         x_t: alpha x0 + sigma eps with the given positions held.
         t: times.
         cond: given positions.
+        target: what x0 should be, where the data are the teacher's samples.
         memo: predictions made of this state, so that two objectives share one network call.
     """
 
@@ -46,6 +49,7 @@ class Noised:
     x_t: Float[Tensor, "b l d"]
     t: Float[Tensor, " b"]
     cond: Condition
+    target: Float[Tensor, "b l d"] | None = None
     memo: dict[str, Any] = field(default_factory=dict)
 
 

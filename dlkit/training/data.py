@@ -27,6 +27,10 @@ class Draw:
     batch: Batch
     index: Int[Tensor, " b"]
 
+    def rows(self, which: Int[Tensor, " k"]) -> "Draw":
+        """Some of them, with their numbers."""
+        return Draw(self.batch.rows(which), self.index[which])
+
 
 class Corpus:
     """The training rows of a data folder.

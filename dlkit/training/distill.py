@@ -28,6 +28,7 @@ from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import refuse_nan, time_bins
 from dlkit.training.progress import Reporter
 from dlkit.training.rates import set_lr
+from dlkit.training.teacher_samples import TeacherSamples
 from dlkit.training.turns import Networks, Studio, Turn, sibling
 from dlkit.training.validation import check, validate
 
@@ -219,6 +220,9 @@ class StageRun:
         self.generator_optimizer = engine.optimizer(student.backbone.parameters(), recipe.generator, self.lr_generator)
         self.critic_optimizer = engine.optimizer(self.networks.critic.parameters(), recipe.critic, self.lr_critic)
         self.ema = Ema(student.backbone, recipe.ema)
+        self.samples: TeacherSamples | None = None
+        if self.settings.objective.needs.data == "teacher_samples":  # type: ignore[union-attr]
+            self.samples = TeacherSamples(self.settings.objective, self.studio, whole.corpus, engine.device)  # type: ignore[arg-type]
         if state is not None:
             self.load(state)
 
@@ -227,33 +231,53 @@ class StageRun:
         plan, objective, times = self.recipe.plan, self.settings.objective, self.settings.time_sampler
         assert objective is not None
         assert times is not None
+        head = (
+            f"stage {self.number + 1} of {len(self.recipe.stages)}: {self.settings.steps} generator updates with "
+            f"{objective.spec()}"
+        )
+        if self.samples is not None:
+            return f"{head} and no critic; lr generator {self.lr_generator:g}"
         adversary = "no adversary" if self.recipe.adv is None else f"adversary {self.recipe.adv.spec()}"
         samples = "the last on the same" if plan.share_samples else "on fresh"
+        first = f"{self.settings.critic_warmup} critic updates first, then " if self.settings.critic_warmup else ""
         return (
-            f"stage {self.number + 1} of {len(self.recipe.stages)}: {self.settings.steps} generator updates with "
-            f"{objective.spec()}, {adversary}, times {times.spec()}; {plan.critic_steps_per_generator_step} critic "
+            f"{head}, {adversary}, times {times.spec()}; {first}{plan.critic_steps_per_generator_step} critic "
             f"update(s) before each, {samples} samples; lr generator {self.lr_generator:g}, critic {self.lr_critic:g}"
         )
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Critic updates, then one generator update."""
-        plan, values, shared = self.recipe.plan, {}, None
         rates = step, self.settings.steps, self.recipe.lr_decay, self.recipe.warmup
         set_lr(self.generator_optimizer, self.lr_generator, *rates)
         set_lr(self.critic_optimizer, self.lr_critic, *rates)
-        first = step * plan.critic_steps_per_generator_step
-        for k in range(first, first + plan.critic_steps_per_generator_step):
-            last = k == first + plan.critic_steps_per_generator_step - 1
-            draw = self.draw("critic", k)
-            shared = self.generate(draw, "critic", k, graph=last and plan.share_samples)
-            values = self.critic_update(shared, draw, k)
-        if not plan.share_samples:
-            draw = self.draw("generator", step)
-            shared = self.generate(draw, "generator", step, graph=True)
-        assert shared is not None
-        values |= self.generator_update(shared, draw, step)
+        values = self.regression_step(step) if self.samples is not None else self.alternating_step(step)
         self.ema.tick(self.networks.student.backbone)
         return values
+
+    def regression_step(self, step: int) -> dict[str, Tensor]:
+        """The student alone learns, from samples of the teacher."""
+        assert self.samples is not None
+        with self.whole.engine.autocast():
+            fake = self.samples.noised(self.recipe.batch_size, step)
+        return self.generator_update(fake, step)
+
+    def alternating_step(self, step: int) -> dict[str, Tensor]:
+        """Algorithm 1: the critic's updates, then the generator's, on fresh samples or on those of the last."""
+        plan, warmup = self.recipe.plan, self.settings.critic_warmup
+        last = warmup + (step + 1) * plan.critic_steps_per_generator_step - 1
+        first = 0 if step == 0 else last - plan.critic_steps_per_generator_step + 1
+        for k in range(first, last):
+            draw = self.draw("critic", k)
+            self.critic_update(self.generate(draw, "critic", k, graph=False), draw, k)
+        draw = self.draw("critic", last)
+        generated = self.generate(draw, "critic", last, graph=plan.share_samples)
+        values = self.critic_update(generated, draw, last)
+        if not plan.share_samples:
+            draw = self.draw("generator", step)
+            generated = self.generate(draw, "generator", step, graph=True)
+        with self.whole.engine.autocast():
+            fake = self.studio.noised(generated, draw, "generator/fake", step)
+        return values | self.generator_update(fake, step)
 
     def draw(self, name: str, step: int) -> Draw:
         """The rows of one update; each use goes through the corpus in an order of its own."""
@@ -279,11 +303,10 @@ class StageRun:
         norm = self.whole.engine.step(self.critic_optimizer, self.recipe.critic.clip)
         return detach(values) | {"critic_grad_norm": norm}
 
-    def generator_update(self, generated: Tensor, draw: Draw, step: int) -> dict[str, Tensor]:
+    def generator_update(self, fake: Noised, step: int) -> dict[str, Tensor]:
         """The student learns through the frozen networks."""
         turn = Turn(self.networks, self.whole.adversary, critic=False)
         with self.whole.engine.autocast():
-            fake = self.studio.noised(generated, draw, "generator/fake", step)
             terms = [(weight, objective.generator_terms(turn, fake)) for objective, _, weight in self.weighted()]
         values = {f"generator_{name}": term for _, group in terms for name, term in group.items()}
         self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())
@@ -297,7 +320,7 @@ class StageRun:
         assert weights is not None
         assert self.settings.objective is not None
         yield self.settings.objective, weights.a_dsm, weights.a_sd
-        if self.whole.adversary is not None:
+        if self.whole.adversary is not None and self.samples is None:
             yield self.whole.adversary, weights.b_adv_psi, weights.b_adv_theta
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:

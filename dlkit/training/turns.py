@@ -110,10 +110,15 @@ class Studio:
         """The true embeddings of the source."""
         return Condition(self.space.embed(draw.batch.ids), draw.batch.mask)
 
+    def noise(self, draw: Draw, name: str, step: int) -> Float[Tensor, "b l d"]:
+        """z, a function of the number of each sample."""
+        return self.stream.named(f"{name}/z").at(step).normal(draw.index, draw.batch.ids.shape[1], self.space.dim)
+
     def generated(self, draw: Draw, name: str, step: int) -> Float[Tensor, "b l d"]:
         """e = G(z, t_init), with the true source embeddings at the source positions."""
-        cond = self.condition(draw)
-        z = self.stream.named(f"{name}/z").at(step).normal(draw.index, *cond.anchor.shape[1:])
+        return self.student(self.condition(draw), self.noise(draw, name, step))
+
+    def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
         return cond.apply(self.networks.student.predict(z, t, cond).x0)
 

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from dlkit import backbones
-from dlkit.backbones.diffuseq import DiffuseqBackbone, DiffuseqSpec, sinusoid
+from dlkit.backbones.diffuseq import DiffuseqBackbone, DiffuseqSpec, attend, sinusoid
 from dlkit.errors import UserError
 from dlkit.part import from_spec
 
@@ -83,3 +83,30 @@ def test_half_precision_stays_half() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(UserError, match="hidden=10 is not a multiple of heads=4"):
         from_spec(backbones.registry, {"name": "diffuseq", "hidden": 10, "heads": 4})
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["written out", "fused"])
+def test_attention_in_bf16_agrees_with_fp64(training: bool) -> None:
+    """Values and gradients; while training on a CPU the products are written out, see ``attend``."""
+    torch.manual_seed(0)
+    exact = [torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    rounded = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
+    q, k, v = exact
+    wanted = (q @ k.mT / 2).softmax(-1) @ v  # 2 = sqrt(c)
+    with torch.set_grad_enabled(training):
+        found = attend(*rounded, dropout=0.0)
+    assert found.dtype == torch.bfloat16
+    assert_close(found.double(), wanted, rtol=0.02, atol=0.03)
+    if training:
+        grads = torch.autograd.grad(found.square().sum(), rounded)
+        for grad, twin in zip(grads, torch.autograd.grad(wanted.square().sum(), exact), strict=True):
+            assert_close(grad.double(), twin, rtol=0.05, atol=0.1)
+
+
+def test_written_out_attention_drops_weights_at_their_rate() -> None:
+    """With equal scores each kept weight is 1 / (l (1 - p)), so the mean of the mixed ones stays 1 for v = 1."""
+    torch.manual_seed(0)
+    q = torch.zeros(1, 1, 200, 4, dtype=torch.bfloat16, requires_grad=True)
+    mixed = attend(q, q, torch.ones_like(q), dropout=0.25).detach().float()
+    assert mixed.std() > 0.01
+    assert float(mixed.mean()) == pytest.approx(1.0, abs=0.03)

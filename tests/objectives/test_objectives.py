@@ -1,7 +1,7 @@
 """Objectives ask the roles for what they need and combine it as their docstrings say."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from dlkit.kernels.score_distillation import score_distillation
 from dlkit.objectives._base import Noised
 from dlkit.objectives._terms import denoising, logistic
 from dlkit.objectives.adversarial import Adversarial
+from dlkit.objectives.ode_regression import OdeRegression
 from dlkit.objectives.sid import Sid, snr_weight
 
 MASK = torch.tensor([[False, True, True], [False, False, True]])
@@ -116,7 +117,18 @@ def test_an_undecided_head_costs_log_2() -> None:
     assert float(logistic(torch.tensor([100.0]), real=False)) == pytest.approx(100.0)
 
 
+def test_regression_is_the_mean_square_over_generated_elements() -> None:
+    fake = noised()
+    target = fake.x0.detach() + torch.arange(fake.x0.numel()).view_as(fake.x0) / 10
+    terms = OdeRegression().generator_terms(LinearRoles(), replace(fake, target=target))
+    by_hand = [((fake.x0 - target)[i][MASK[i]] ** 2).mean() for i in range(2)]
+    assert_close(terms["regression"], torch.stack(by_hand).mean())
+    assert OdeRegression().critic_terms(LinearRoles(), fake, None) == {}
+
+
 def test_what_the_objectives_need() -> None:
+    assert OdeRegression.needs.roles == set()
+    assert OdeRegression.needs.data == "teacher_samples"
     assert Sid.needs.roles == {"teacher", "fake_score"}
     assert Sid.needs.data == "none"
     assert Adversarial.needs.roles == {"fake_score", "discriminator"}

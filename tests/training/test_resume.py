@@ -20,7 +20,7 @@ from dlkit.training.folder import read_log
 
 TWO_STAGES: dict[str, Any] = {
     "adv": True,
-    "stages": [{"steps": 12}, {"steps": 12, "objective": {"name": "sid", "mu": 0.5}}],
+    "stages": [{"steps": 12}, {"steps": 12, "critic_warmup": 2, "objective": {"name": "sid", "mu": 0.5}}],
     "run": {"checkpoint_every": 3},
 }
 FITTING: dict[str, Any] = {
@@ -134,6 +134,19 @@ def test_a_fit_killed_twice_ends_the_same(data: Path, tmp_path: Path) -> None:
     assert chain(start, out, moments(rng, stages=1, kills=2, last=13), rng) >= 1
     tiny.run_fit(data, out, resume=True, **FITTING)
     check_same(out, tiny.run_fit(data, tmp_path / "straight", **FITTING).parent, "teacher")
+
+
+def test_a_regression_killed_twice_ends_the_same(teacher: Path, data: Path, tmp_path: Path) -> None:
+    """The teacher's samples are not stored; a resumed run makes the same ones."""
+    changes = {
+        "stages": [{"steps": 12, "objective": {"name": "ode_regression", "pairs": 10, "steps": 2}}],
+        "run": {"checkpoint_every": 3},
+    }
+    rng, out = random.Random(0), tmp_path / "run"
+    start = lambda: Child(tiny.run_distill, teacher, data, out, resume=True, **changes)  # noqa: E731
+    assert chain(start, out, moments(rng, stages=1, kills=2, last=9), rng) >= 1
+    tiny.run_distill(teacher, data, out, resume=True, **changes)
+    check_same(out, tiny.run_distill(teacher, data, tmp_path / "straight", **changes).parent, "student")
 
 
 def test_a_kill_before_the_first_checkpoint(teacher: Path, data: Path, straight: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import tiny
+from dlkit.objectives._base import Noised
 from dlkit.training.checkpoint import module_state
 from dlkit.training.data import Draw
 from dlkit.training.distill import Distiller, StageRun
@@ -135,17 +136,21 @@ def test_a_samples_noise_does_not_depend_on_its_batch(teacher: Path, data: Path,
     assert torch.equal(states[0].x_t, states[1].x_t[:4])
 
 
-def spy(stage: StageRun, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Tensor, Draw]]:
-    """The generated text and the rows of every update from now on."""
-    seen: list[tuple[str, Tensor, Draw]] = []
-    for name in ("critic", "generator"):
-        update = getattr(stage, f"{name}_update")
+def spy(stage: StageRun, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Tensor, Tensor]]:
+    """The generated text and the mask of every update from now on."""
+    seen: list[tuple[str, Tensor, Tensor]] = []
+    critic, generator = stage.critic_update, stage.generator_update
 
-        def note(generated: Tensor, draw: Draw, step: int, name: str = name, update: Any = update) -> Any:
-            seen.append((name, generated, draw))
-            return update(generated, draw, step)
+    def note_critic(generated: Tensor, draw: Draw, k: int) -> Any:
+        seen.append(("critic", generated, draw.batch.mask))
+        return critic(generated, draw, k)
 
-        monkeypatch.setattr(stage, f"{name}_update", note)
+    def note_generator(fake: Noised, step: int) -> Any:
+        seen.append(("generator", fake.x0, fake.cond.mask))
+        return generator(fake, step)
+
+    monkeypatch.setattr(stage, "critic_update", note_critic)
+    monkeypatch.setattr(stage, "generator_update", note_generator)
     return seen
 
 
@@ -238,3 +243,16 @@ def test_the_head_is_the_seeds(teacher: Path, data: Path, tmp_path: Path) -> Non
     assert second is not None
     assert tiny.same(first.state_dict(), again.state_dict())
     assert not tiny.same(first.state_dict(), second.state_dict())
+
+
+def test_the_critic_warms_up_before_the_first_generator_update(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = first_stage(tiny.distiller(teacher, data, tmp_path / "run", stages=[{"steps": 2, "critic_warmup": 3}]))
+    seen = spy(stage, monkeypatch)
+    stage.step(0)
+    stage.step(1)
+    assert [name for name, *_ in seen] == [*["critic"] * 4, "generator", "critic", "generator"]
+    texts = [generated.detach() for _, generated, _ in seen]
+    assert not any(torch.equal(a, b) for k, a in enumerate(texts) for b in texts[:k])
+    assert "3 critic updates first, then 1 critic update(s) before each" in stage.describe()

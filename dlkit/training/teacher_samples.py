@@ -1,0 +1,47 @@
+"""The teacher's samples that a student is fitted to."""
+
+import torch
+
+from dlkit.data.sequences import batch_indices
+from dlkit.objectives._base import Noised
+from dlkit.objectives.ode_regression import OdeRegression
+from dlkit.samplers.ddim import Ddim
+from dlkit.training.data import Corpus
+from dlkit.training.turns import Studio
+
+CHUNK = 256
+
+
+class TeacherSamples:
+    """Sources, noise z and x0(z) = DDIM(teacher, z), all held in memory: pairs x seq_len x dim numbers twice.
+
+    They are a function of seed, teacher and data, so a resumed run makes them again instead of storing them.
+
+    Args:
+        objective: how many, with how many steps.
+        studio: of the stage.
+        corpus: sources.
+        device: of the run.
+    """
+
+    def __init__(self, objective: OdeRegression, studio: Studio, corpus: Corpus, device: torch.device) -> None:
+        self.studio = studio
+        self.order = studio.stream.named("pairs/order").integer()
+        rows = studio.stream.named("pairs/rows").integer()
+        self.draw = corpus.draw(objective.pairs, 0, rows, device)
+        self.z = studio.noise(self.draw, "pairs", 0)
+        self.x0 = torch.cat(
+            [self._sample(piece, objective.steps) for piece in torch.arange(objective.pairs).split(CHUNK)]
+        )
+
+    @torch.no_grad()
+    def _sample(self, piece: torch.Tensor, steps: int) -> torch.Tensor:
+        cond = self.studio.condition(self.draw.rows(piece))
+        return Ddim(steps=steps).sample(self.studio.networks.teacher, cond, lambda _: self.z[piece])
+
+    def noised(self, batch_size: int, step: int) -> Noised:
+        """The student's texts of one update beside the teacher's; nothing is noised, so t = 0."""
+        piece = batch_indices(len(self.z), batch_size, step, self.order)
+        cond = self.studio.condition(self.draw.rows(piece))
+        x0 = self.studio.student(cond, self.z[piece])
+        return Noised(x0, x0, x0.new_zeros(len(x0)), cond, self.x0[piece])
