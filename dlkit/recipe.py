@@ -60,6 +60,9 @@ class Optimizer(Spec):
     Attributes:
         lr: learning rate at its highest; betas, eps, weight_decay: AdamW's.
         clip: largest gradient norm; None clips nothing.
+        warmup: updates over which the learning rate rises.
+        decay: ``linear`` falls over the run or stage, ``constant`` does not fall.
+        end: share of ``lr`` that a linear decay ends at.
     """
 
     lr: float = Field(default=1e-5, gt=0)
@@ -67,6 +70,9 @@ class Optimizer(Spec):
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float | None = Field(default=None, gt=0)
+    warmup: int = Field(default=0, ge=0)
+    decay: Literal["linear", "constant"] = "constant"
+    end: float = Field(default=0.0, ge=0, le=1)
 
 
 class Model(Spec):
@@ -103,8 +109,6 @@ class Fit(Spec):
         steps, batch_size: length of the run.
         microbatch: samples in one backward pass; None means the whole batch. Gradients are averaged.
         optimizer: AdamW's settings.
-        lr_decay: ``linear`` falls to 0 over the run, ``constant`` does not fall.
-        warmup: steps over which the learning rate rises.
         ema: decay of the averaged weights, which are the ones kept; it warms up as min(ema, (1 + n) / (10 + n)).
         time_sampler: distribution of the training times.
     """
@@ -112,9 +116,7 @@ class Fit(Spec):
     steps: int = Field(default=50_000, ge=1)
     batch_size: int = Field(default=2048, ge=1)
     microbatch: int | None = Field(default=None, ge=1)
-    optimizer: Optimizer = Optimizer(lr=1e-4, betas=(0.9, 0.999))
-    lr_decay: Literal["linear", "constant"] = "linear"
-    warmup: int = Field(default=0, ge=0)
+    optimizer: Optimizer = Optimizer(lr=1e-4, betas=(0.9, 0.999), decay="linear")
     ema: float = Field(default=0.9999, ge=0, lt=1)
     time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
 
@@ -212,8 +214,6 @@ class Recipe(Spec):
         x0_noise: whether texts get DiffuSeq's sigma_0 noise before they are noised; the same for real and generated.
         batch_size: samples of one update.
         generator, critic: optimisers of the student, and of the fake score with its head.
-        lr_decay: ``constant``, or ``linear``: both learning rates fall to 0 over each stage.
-        warmup: updates over which both learning rates rise at the start of each stage.
         ema: decay of the averaged student, one tick for each generator update.
         weights, plan, stages, evaluation, run, model, fit: see their classes.
     """
@@ -227,8 +227,6 @@ class Recipe(Spec):
     batch_size: int = Field(default=64, ge=1)
     generator: Optimizer = Optimizer()
     critic: Optimizer = Optimizer()
-    lr_decay: Literal["linear", "constant"] = "constant"
-    warmup: int = Field(default=0, ge=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     weights: Weights = Weights()
     plan: UpdatePlan = UpdatePlan()

@@ -247,9 +247,9 @@ class StageRun:
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Critic updates, then one generator update."""
-        rates = step, self.settings.steps, self.recipe.lr_decay, self.recipe.warmup
-        set_lr(self.generator_optimizer, self.lr_generator, *rates)
-        set_lr(self.critic_optimizer, self.lr_critic, *rates)
+        steps, recipe = self.settings.steps, self.recipe
+        set_lr(self.generator_optimizer, recipe.generator, self.lr_generator, step, steps)
+        set_lr(self.critic_optimizer, recipe.critic, self.lr_critic, step, steps)
         values = self.regression_step(step) if self.samples is not None else self.alternating_step(step)
         self.ema.tick(self.networks.student.backbone)
         return values

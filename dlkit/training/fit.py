@@ -126,7 +126,7 @@ class Fitter:
         """One update: draw, loss, gradient, AdamW, average."""
         draw = self.corpus.draw(self.settings.batch_size, step, self.seed, self.engine.device)
         fit = self.settings
-        set_lr(self.optimizer, fit.optimizer.lr, step, fit.steps, fit.lr_decay, fit.warmup)
+        set_lr(self.optimizer, fit.optimizer, fit.optimizer.lr, step, fit.steps)
         torch.manual_seed(Stream(self.seed, "fit/dropout", step).integer())
         self.denoiser.train()
         seen: list[dict[str, Tensor]] = []

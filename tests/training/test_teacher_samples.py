@@ -19,7 +19,7 @@ STAGE = {"steps": 200, "objective": {"name": "ode_regression", "pairs": 10, "ste
 
 @pytest.fixture
 def stage(teacher: Path, data: Path, tmp_path: Path) -> StageRun:
-    changes = {"stages": [STAGE], "adv": True, "t_init": 1.0, "lr_decay": "linear", "generator": {"lr": 1e-2}}
+    changes = {"stages": [STAGE], "adv": True, "t_init": 1.0, "generator": {"lr": 1e-2, "decay": "linear"}}
     return StageRun(tiny.distiller(teacher, data, tmp_path / "run", **changes), 0, None)
 
 
