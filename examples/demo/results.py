@@ -98,7 +98,8 @@ def page(result: dict[str, Any], reports: list[dict[str, Any]]) -> str:
     names = [target["name"] for target in result["targets"][0]["targets"]]
     text += "\n## What the project promises\n\n"
     text += f"| seed | {' | '.join(names)} |\n|---|{'---:|' * len(names)}\n"
-    for run in result["targets"]:
+    mean = {"seed": "**mean**", "targets": mean_targets([run["targets"] for run in result["targets"]])}
+    for run in (mean, *result["targets"]):
         cells = [f"{t['value']:.3f} ({t['bound']}, {'holds' if t['holds'] else 'FAILS'})" for t in run["targets"]]
         text += f"| {run['seed']} | " + " | ".join(cells) + " |\n"
     text += "\n## How much faster\n\n| seed | against | factor | how |\n|---|---|---:|---|\n"
@@ -108,6 +109,17 @@ def page(result: dict[str, Any], reports: list[dict[str, Any]]) -> str:
             text += f"| {seed} | {name.replace('_', ' ')} | {'–' if factor is None else f'{factor:.3g}×'} | {how} |\n"
     text += "\n## All rows, seed " + seeds[0] + "\n\n" + markdown_table(reports[0]["models"])
     return text
+
+
+def mean_targets(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The promises held against the mean over seeds."""
+    means = []
+    for targets in zip(*runs, strict=True):
+        value = statistics.mean(target["value"] for target in targets)
+        sign, bound = targets[0]["bound"].split()
+        holds = value >= float(bound) if sign == "≥" else value <= float(bound)
+        means.append({**targets[0], "value": value, "holds": holds})
+    return means
 
 
 def picture(report: dict[str, Any]) -> str:

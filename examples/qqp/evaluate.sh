@@ -31,7 +31,6 @@ if wanted teacher; then
     row teacher-ddim50-mbr10-first100 "$teacher" test --sampler ddim --steps 50 --mbr 10 --limit 100
 fi
 if wanted slow; then # 200 to 2,000 network calls a text
-    row teacher-ancestral2000-first128 "$teacher" test --sampler "{name: ancestral, rounding: true}" --steps 2000 --limit 128
-    row teacher-ddim200-first1000 "$teacher" test --sampler ddim --steps 200 --samples 1 --limit 1000
-    row teacher-ddim200-mbr10-first25 "$teacher" test --sampler ddim --steps 200 --mbr 10 --limit 25
+    row teacher-ancestral2000-first64 "$teacher" test --sampler "{name: ancestral, rounding: true}" --steps 2000 --limit 64
+    row teacher-ddim200-first500 "$teacher" test --sampler ddim --steps 200 --samples 1 --limit 500
 fi
