@@ -184,6 +184,8 @@ def evaluate(
     _positive(steps=steps, samples=samples, batch=batch, limit=limit)
     if mbr == 1 or mbr < 0:
         raise UserError(f"--mbr {mbr}: give 0 for none, or at least 2 candidates to choose from")
+    if file is not None and (not file.name or file.is_dir()):
+        raise UserError(f"--json {file}: give the name of a file")
     from dlkit.evaluation.folder import evaluate_folder
     from dlkit.files import write_json
     from dlkit.generator import load

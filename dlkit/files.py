@@ -101,7 +101,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; is {path.parent} the right folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not UTF-8, not JSON, or a number of thousands of digits
         raise UserError(f"{path} is damaged: it is not JSON ({error}); restore it from a copy") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -48,9 +49,16 @@ class Architecture(Spec):
     backbone: part_of(backbones.registry)  # type: ignore[valid-type]
     decoder: part_of(decoders.registry)  # type: ignore[valid-type]
     sampler: part_of(samplers.registry)  # type: ignore[valid-type]
-    vocab_size: int
-    seq_len: int
+    vocab_size: int = Field(ge=1, le=10_000_000)
+    seq_len: int = Field(ge=8)
     overlong: Literal["truncate", "refuse"] = "truncate"
+
+    @model_validator(mode="after")
+    def _backbone_is_long_enough(self) -> Self:
+        most = getattr(self.backbone, "max_positions", self.seq_len)
+        if self.seq_len > most:
+            raise ValueError(f"seq_len={self.seq_len} is more than backbone.max_positions={most}")
+        return self
 
     def build(self, seed: int = 0) -> Denoiser:
         """A network with fresh weights, a function of the seed alone."""

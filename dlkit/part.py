@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Part(BaseModel):
     """A frozen, typed bundle of settings that knows its registered name and writes itself as ``{"name": ..., ...}``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     registered_name: ClassVar[str] = ""
 
     def spec(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from dlkit.part import explain, from_spec, optional_part_of, part_of, validated
 class Spec(BaseModel):
     """Frozen settings that refuse unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     def replace(self, **settings: Any) -> Self:
         """A copy with some settings changed, validated like a new one. Raises ``UserError`` if one is wrong."""
@@ -54,6 +54,9 @@ Adversary = Annotated[
 ]
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Optimizer(Spec):
     """AdamW.
 
@@ -66,7 +69,7 @@ class Optimizer(Spec):
     """
 
     lr: float = Field(default=1e-5, gt=0)
-    betas: tuple[float, float] = (0.0, 0.999)
+    betas: tuple[Beta, Beta] = (0.0, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float | None = Field(default=None, gt=0)

@@ -140,12 +140,12 @@ class DiffuseqSpec(Part):
         dropout: of hidden states; attention_dropout: of attention weights.
     """
 
-    layers: int = Field(default=12, ge=1)
-    hidden: int = Field(default=768, ge=1)
-    heads: int = Field(default=12, ge=1)
-    ff: int = Field(default=3072, ge=1)
-    time_dim: int = Field(default=128, ge=2)
-    max_positions: int = Field(default=512, ge=1)
+    layers: int = Field(default=12, ge=1, le=1_000)
+    hidden: int = Field(default=768, ge=1, le=65_536)
+    heads: int = Field(default=12, ge=1, le=1_024)
+    ff: int = Field(default=3072, ge=1, le=262_144)
+    time_dim: int = Field(default=128, ge=2, le=65_536)
+    max_positions: int = Field(default=512, ge=1, le=1_000_000)
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     attention_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
 

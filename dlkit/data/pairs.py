@@ -134,7 +134,7 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
         record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise UserError(f"{where}: not valid JSON ({error}); {EXAMPLE}") from error
     if not isinstance(record, dict):
         raise UserError(f"{where}: a {type(record).__name__} instead of an object; {EXAMPLE}")

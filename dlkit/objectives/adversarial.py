@@ -28,7 +28,7 @@ class Adversarial(Objective):
         tap: after which layer; negative counts from the end.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
     needs: ClassVar[Needs] = Needs(roles=frozenset({"fake_score", "discriminator"}), data="real")
 
     head: part_of(discriminators.registry) = "mean_pool"  # type: ignore[valid-type]

@@ -40,6 +40,9 @@ class State:
         return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
 
 
+REMEDY = "delete it, and --resume starts from the beginning"
+
+
 def module_state(module: nn.Module) -> dict[str, Tensor]:
     """The parameters of a module, each once."""
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
@@ -47,8 +50,10 @@ def module_state(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_module(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """The inverse of :func:`module_state`."""
+    """The inverse of :func:`module_state`. Raises ``UserError`` if a tensor is missing or has another shape."""
     for name, parameter in module.named_parameters():
+        if name not in state or state[name].shape != parameter.shape:
+            raise UserError(f"the checkpoint is damaged: no {name} of shape {tuple(parameter.shape)} in it; {REMEDY}")
         parameter.copy_(state[name])
 
 
@@ -86,16 +91,16 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load(path: Path) -> State:
-    """Read a checkpoint.
+def load(path: Path, needed: tuple[str, ...] = ("step",)) -> State:
+    """Read a checkpoint whose values have at least the ``needed`` keys.
 
     Raises:
         UserError: it is damaged.
     """
     values = read_json(path / "state.json")
+    if not isinstance(values, dict) or not values.keys() >= set(needed):
+        raise UserError(f"the checkpoint {path} is damaged (state.json lacks {', '.join(needed)}); {REMEDY}")
     try:
         return State(load_file(path / "state.safetensors"), values)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"the checkpoint {path} is damaged ({error}); delete it, and --resume starts from the beginning"
-        ) from None
+        raise UserError(f"the checkpoint {path} is damaged ({error}); {REMEDY}") from None

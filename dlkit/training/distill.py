@@ -119,12 +119,25 @@ class Distiller:
         self.best = Best(checkpoint.module_state(sibling(self.teacher).backbone))
         self.metric: Metric = recipe.evaluation.metric  # type: ignore[assignment]
         check(self.held_out, self.metric, recipe.evaluation.num_samples)
+        self.check_steps()
         self.clock = Clock()
+
+    def check_steps(self) -> None:
+        """Refuse more steps than the schedule has before any work is done, not when a later stage comes to them."""
+        wanted = {"evaluation.steps": self.recipe.evaluation.steps}
+        for number in range(len(self.recipe.stages)):
+            wanted[f"steps of the objective of stage {number}"] = getattr(
+                self.recipe.stage(number).objective, "steps", None
+            )
+        most = getattr(self.model.architecture.process.noise_schedule, "steps", None)
+        for name, steps in wanted.items():
+            if steps is not None and most is not None and steps > most:
+                raise UserError(f"{name}: {steps} is more than the {most} steps the teacher was trained with")
 
     def run(self) -> None:
         """All stages, from the last checkpoint on, and the best student's folder."""
         path = checkpoint.latest(self.folder.checkpoints)
-        state = None if path is None else checkpoint.load(path)
+        state = None if path is None else checkpoint.load(path, ("step", "ticks", "seconds", "stage", "best"))
         first = 0 if state is None else state.values["stage"]
         for number in range(first, len(self.recipe.stages)):
             self.run_stage(number, state if number == first else None)
@@ -249,10 +262,23 @@ class StageRun:
         """Critic updates, then one generator update."""
         steps, recipe = self.settings.steps, self.recipe
         set_lr(self.generator_optimizer, recipe.generator, self.lr_generator, step, steps)
+        for k in range(self.settings.critic_warmup if step == 0 and self.samples is None else 0):
+            self.warm_up(k)
         set_lr(self.critic_optimizer, recipe.critic, self.lr_critic, step, steps)
         values = self.regression_step(step) if self.samples is not None else self.alternating_step(step)
         self.ema.tick(self.networks.student.backbone)
         return values
+
+    def warm_up(self, k: int) -> None:
+        """A critic update before the first generator update, at the critic's full rate."""
+        for group in self.critic_optimizer.param_groups:
+            group["lr"] = self.lr_critic
+        self.critic_step(k)
+
+    def critic_step(self, k: int) -> None:
+        """The k-th critic update of the stage, on text that no generator update sees."""
+        draw = self.draw("critic", k)
+        self.critic_update(self.generate(draw, "critic", k, graph=False), draw, k)
 
     def regression_step(self, step: int) -> dict[str, Tensor]:
         """The student alone learns, from samples of the teacher."""
@@ -265,10 +291,8 @@ class StageRun:
         """Algorithm 1: the critic's updates, then the generator's, on fresh samples or on those of the last."""
         plan, warmup = self.recipe.plan, self.settings.critic_warmup
         last = warmup + (step + 1) * plan.critic_steps_per_generator_step - 1
-        first = 0 if step == 0 else last - plan.critic_steps_per_generator_step + 1
-        for k in range(first, last):
-            draw = self.draw("critic", k)
-            self.critic_update(self.generate(draw, "critic", k, graph=False), draw, k)
+        for k in range(last - plan.critic_steps_per_generator_step + 1, last):
+            self.critic_step(k)
         draw = self.draw("critic", last)
         generated = self.generate(draw, "critic", last, graph=plan.share_samples)
         values = self.critic_update(generated, draw, last)

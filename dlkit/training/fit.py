@@ -188,7 +188,7 @@ class Fitter:
         if path is None:
             self.folder.rewind(0)
             return
-        state = checkpoint.load(path)
+        state = checkpoint.load(path, ("step", "ticks", "seconds"))
         checkpoint.load_module(self.denoiser, state.part("denoiser"))
         checkpoint.load_optimizer(self.optimizer, state.part("optimizer"))
         self.ema.load(state.part("ema"), state.values["ticks"])

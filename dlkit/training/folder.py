@@ -75,9 +75,12 @@ class RunFolder:
             return lines
         for line in self.log_file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
+                found = json.loads(line)
+            except ValueError:
                 break
+            if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+                break
+            lines.append(found)
         return lines
 
     def log(self, **values: Any) -> None:

@@ -70,7 +70,10 @@ def page(notes: str, reports: dict[str, Any], samples: list[dict[str, str]]) -> 
 
 def verdict(rows: list[dict[str, Any]]) -> str:
     """What a ratio of student to teacher may claim here."""
-    plain = [row for row in rows if not row["mbr"]]
+    whole = max(row["n_sources"] for row in rows)
+    plain = [row for row in rows if not row["mbr"] and row["n_sources"] == whole]
+    if {row["kind"] for row in plain} != {"teacher", "student"}:
+        return "Rows of one of the two models are missing, so there is nothing to compare.\n\n"
     best = max(row["metrics"]["bleu"] for row in plain if row["kind"] == "teacher")
     if best < UNDERTRAINED:
         return (

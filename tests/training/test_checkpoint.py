@@ -124,3 +124,11 @@ def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*: Not a directory"):
         checkpoint.save(tmp_path / "file", 1, state())
+
+
+def test_a_checkpoint_of_something_else_is_told(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, State(values={"stage": 0}))
+    with pytest.raises(UserError, match=r"state\.json lacks step, best"):
+        checkpoint.load(tmp_path / "step-00000001", ("step", "best"))
+    with pytest.raises(UserError, match=r"damaged: no weight of shape \(2, 2\)"):
+        checkpoint.load_module(torch.nn.Linear(2, 2), {"other": torch.zeros(1)})

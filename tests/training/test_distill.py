@@ -188,3 +188,48 @@ def test_a_student_is_no_teacher(teacher: Path, data: Path, tmp_path: Path) -> N
     student = tiny.run_distill(teacher, data, tmp_path / "run")
     with pytest.raises(UserError, match="holds a student, not a teacher"):
         tiny.run_distill(student, data, tmp_path / "second")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluation": {"steps": 51}}, "evaluation.steps: 51 is more than the 50 steps"),
+        (
+            {"stages": [{"steps": 1}, {"steps": 1, "objective": {"name": "ode_regression", "pairs": 2, "steps": 51}}]},
+            "steps of the objective of stage 1: 51 is more than the 50 steps",
+        ),
+    ],
+)
+def test_too_many_steps_are_told_before_any_work(
+    changes: dict[str, Any], message: str, teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny.run_distill(teacher, data, tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"generator": {"lr": float("inf")}},
+        {"critic": {"betas": [1.0, 0.9]}},
+        {"objective": {"name": "sid", "mu": float("nan")}},
+    ],
+)
+def test_numbers_that_no_optimiser_can_use_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        tiny.recipe(**changes)
+
+
+def test_the_critic_warms_up_at_its_full_rate(teacher: Path, data: Path, tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def watch(optimizer: torch.optim.Optimizer) -> None:
+        if optimizer is stage.critic_optimizer:
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    changes = {"critic": {"lr": 0.5, "warmup": 2}, "stages": [{"steps": 4, "critic_warmup": 2}]}
+    stage = StageRun(tiny.distiller(teacher, data, tmp_path / "run", tiny.WatchedEngine(watch), **changes), 0, None)
+    stage.step(0)
+    stage.step(1)
+    assert seen == [0.5, 0.5, 0.25, 0.5]
