@@ -31,8 +31,8 @@ can be sampled ten times for each source. A copy of the source counts as wrong. 
 different right outputs among S samples, divided by S; beside it stand a perfect sampler, which draws uniformly from all
 right outputs, and total collapse, one right output again and again.
 
-The Recipe was found by trying settings on validation texts with seeds 0 to 3 ([how](demo-tuning.md)), and two settings that
-were given up had been scored on the test texts at seed 0: these seeds are not independent of the choice.
+The Recipe was found by trying settings on validation texts with seeds 0 to 3 ([how](demo-tuning.md)), and two settings
+that were given up had been scored on the test texts at seed 0: these seeds are not independent of the choice.
 
 Compare times only in the section "How much faster", whose two sides were timed in one process. The teacher's seconds in
 the table of all rows come from the run that scored it, on a machine with other work.
