@@ -3,6 +3,7 @@
 # usage: examples/qqp/evaluate.sh TEACHER STUDENT DATA OUT [all|student|teacher|slow]
 set -eu
 teacher=$1 student=$2 data=$3 out=$4 which=${5:-all}
+case $which in all | student | teacher | slow) ;; *) echo "evaluate.sh: nothing is called '$which'" >&2 && exit 2 ;; esac
 mkdir -p "$out"
 
 row() { # name, model, split, further options of `dlkit eval`
