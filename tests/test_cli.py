@@ -492,6 +492,7 @@ def test_eval_scores_a_split(run: Run, world: World, tmp_path: Path) -> None:
     [
         (["--split", "tset"], "no tset data"),
         (["--protocol", "mine"], "mine"),
+        (["--json", "."], "--json .: give the name of a file"),
         (["--mbr", 1], "--mbr 1: give 0 for none, or at least 2 candidates"),
         (["--limit", 0], "--limit 0: give at least 1"),
         (["--model", "nowhere"], "nowhere does not exist"),

@@ -229,6 +229,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "newer format": (lambda f: edit_config(f, format=2), "this version reads format 1"),
     "unknown kind": (lambda f: edit_config(f, kind="critic"), "critic"),
     "no vocab_size": (lambda f: edit_config(f, vocab_size=None), "config.json lacks vocab_size"),
+    "longer than its positions": (
+        lambda f: edit_config(f, seq_len=99),
+        "seq_len=99 is more than backbone.max_positions",
+    ),
+    "no room for words": (lambda f: edit_config(f, vocab_size=-3), "vocab_size"),
     "wrong type": (lambda f: edit_config(f, seq_len="long"), "seq_len"),
     "unknown part": (lambda f: edit_config(f, sampler={"name": "one_stepp"}), "did you mean 'one_step'"),
     "other size": (lambda f: edit_config(f, space={"name": "embedding", "dim": 9}), "config.json implies"),

@@ -24,8 +24,9 @@ if wanted teacher; then
     for k in 1 10 20 50; do
         samples=$([ $k -le 10 ] && echo 3 || echo 1)
         row "teacher-ddim$k" "$teacher" test --sampler ddim --steps $k --samples "$samples"
-        [ $k -gt 10 ] || row "teacher-ddim$k-unseen" "$teacher" test_unseen --sampler ddim --steps $k --samples "$samples"
     done
+    row teacher-ddim1-unseen "$teacher" test_unseen --sampler ddim --steps 1 --samples 3
+    row teacher-ddim10-unseen "$teacher" test_unseen --sampler ddim --steps 10 --samples 1
     row teacher-ddim1-mbr10 "$teacher" test --sampler ddim --steps 1 --mbr 10
     row teacher-ddim10-mbr10 "$teacher" test --sampler ddim --steps 10 --mbr 10
     row teacher-ddim20-mbr10-first100 "$teacher" test --sampler ddim --steps 20 --mbr 10 --limit 100

@@ -65,6 +65,7 @@ def test_blank_lines_windows_lines_and_a_byte_order_mark_are_harmless(tmp_path: 
     ("line", "reason"),
     [
         (b'{"src": "a", "trg"', "not valid JSON"),
+        (b'{"src": ' + b"1" * 5000 + b', "trg": "b"}', "not valid JSON"),
         (b'{"src": "caf\xe9", "trg": "b"}', "not UTF-8"),
         (["a", "b"], "list instead of an object"),
         ({"trg": "b"}, "'src' is missing"),

@@ -92,6 +92,16 @@ def test_the_log_goes_back_to_a_step_of_a_stage(tmp_path: Path) -> None:
         assert len(read_log(tmp_path / "log.jsonl")) == left
 
 
+@pytest.mark.parametrize("strange", ["[1]", '{"a": 1}', '{"step": "x"}'])
+def test_lines_that_are_not_of_a_log_are_dropped(strange: str, tmp_path: Path) -> None:
+    folder = begun(tmp_path)
+    folder.log(kind="distill", stage=0, step=1)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write(strange + "\n")
+    open_folder(tmp_path, resume=True).rewind(2, 1)
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1]
+
+
 def test_lines_are_on_the_disk_at_once(tmp_path: Path) -> None:
     folder = begun(tmp_path)
     folder.log(kind="fit", step=1, loss=0.5)
