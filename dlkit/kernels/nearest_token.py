@@ -14,6 +14,7 @@ def nearest_token(x: Float[Tensor, "*n d"], table: Float[Tensor, "v d"], *, chun
         chunk: rows of ``x`` compared at once; memory is ``chunk * v`` numbers.
     """
     flat = x.reshape(-1, x.shape[-1])
-    half_norm = table.float().square().sum(1) / 2
-    best = [torch.argmax(part.float() @ table.float().T - half_norm, dim=1) for part in flat.split(chunk)]
+    rows = table.float()
+    half_norm = rows.square().sum(1) / 2
+    best = [torch.addmm(half_norm, part.float(), rows.T, beta=-1).argmax(1) for part in flat.split(chunk)]
     return torch.cat(best).reshape(x.shape[:-1])
