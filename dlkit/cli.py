@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -26,6 +26,8 @@ KINDS = {
     "metrics": "dlkit.metrics",
     "teachers": "dlkit.teachers",
 }
+
+UsageError: Any = typer.BadParameter.__base__  # click's, or that of the copy of click inside newer versions of typer
 
 app = typer.Typer(
     add_completion=False,
@@ -282,10 +284,22 @@ def _sources(source: str) -> list[str]:
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False) or 0)
     except UserError as error:
-        print(f"dlkit: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(str(error))
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            raise SystemExit(2) from None
+        _refuse(f"{error.format_message().rstrip('.')}; see dlkit --help")
+    except (typer.Abort, KeyboardInterrupt):
+        raise SystemExit(130) from None
+
+
+def _refuse(message: str) -> NoReturn:
+    """One line whatever was typed: a path may hold a line break."""
+    print("dlkit:", " ".join(message.splitlines()), file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -250,7 +250,7 @@ class TextModel:
             raise UserError(f"{folder / 'config.json'} has format {found!r}; this version reads format 1")
         if cls.kind and config.get("kind") != cls.kind:
             kind = config.get("kind")
-            raise UserError(f"{folder} holds a {kind}, not a {cls.kind}; use dlkit.load_{kind}")
+            raise UserError(f"{folder} holds a {kind}, not a {cls.kind}; give the folder of a {cls.kind}")
         architecture = _architecture(config, folder)
         denoiser = architecture.build()
         _load_weights(denoiser, folder / WEIGHTS)

@@ -264,4 +264,4 @@ def test_folders_that_are_not_models(tmp_path: Path, folder: Path) -> None:
     told_in_one_line(lambda: load_student(tmp_path / "nowhere"), "does not exist")
     (tmp_path / "empty").mkdir()
     told_in_one_line(lambda: load_student(tmp_path / "empty"), "is not a model folder")
-    told_in_one_line(lambda: load_teacher(folder), "holds a student, not a teacher; use dlkit.load_student")
+    told_in_one_line(lambda: load_teacher(folder), "holds a student, not a teacher; give the folder of a teacher")

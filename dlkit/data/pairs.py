@@ -6,12 +6,12 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dlkit.errors import UserError
+from dlkit.files import atomic_file
 
 EXAMPLE = 'each line must look like {"src": "a text", "trg": "a text"}'
 
@@ -62,28 +62,17 @@ def write_split(path: str | os.PathLike[str], pairs: Iterable[Pair]) -> None:
     """Write pairs as JSON lines, gzipped if the name ends with ``.gz``.
 
     Equal pairs give equal bytes, and the file appears whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
     """
-    with atomic_file(path) as raw:
+    with atomic_file(path) as temporary, temporary.open("wb") as raw:
         if str(path).endswith(".gz"):
             # no name and no time in the header: they would make equal contents differ
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
                 packed.writelines(_lines(pairs))
         else:
             raw.writelines(_lines(pairs))
-
-
-@contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A binary file to write that takes its place only when the block ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _lines(pairs: Iterable[Pair]) -> Iterator[bytes]:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlkit.data.pairs import atomic_file
 from dlkit.errors import UserError
+from dlkit.files import write_text
 
 if TYPE_CHECKING:
     import tokenizers
@@ -92,8 +92,8 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
             **{f"{role}_token": token for role, token in self.specials.items()},
         }
-        _write(Path(folder) / "tokenizer.json", self.backend.to_str(pretty=True))
-        _write(Path(folder) / "tokenizer_config.json", json.dumps(config, indent=2))
+        write_text(Path(folder) / "tokenizer.json", self.backend.to_str(pretty=True))
+        write_text(Path(folder) / "tokenizer_config.json", json.dumps(config, indent=2))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
@@ -252,7 +252,7 @@ def _from_vocabulary(file: Path) -> Tokenizer:
         lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise UserError("not UTF-8; save the file as UTF-8") from error
-    words = [line.split(" ")[0] for line in map(str.strip, lines)]
+    words = [_entry(line, number) for number, line in enumerate(lines, 1)]
     diffuseq = not {"[CLS]", "[SEP]"} <= set(words)
     if diffuseq and tuple(words[: len(DIFFUSEQ_SPECIALS)]) != DIFFUSEQ_SPECIALS:
         words = [*DIFFUSEQ_SPECIALS, *words]
@@ -260,6 +260,16 @@ def _from_vocabulary(file: Path) -> Tokenizer:
     if repeated:
         raise UserError(f"the vocabulary lists {repeated[0]!r} more than once; keep one line of each")
     return _whitespace_words(words) if diffuseq else _bert_words(words)
+
+
+def _entry(line: str, number: int) -> str:
+    """The token of a line; some lists have a count behind it."""
+    token, *rest = line.split() or [""]
+    if len(rest) > 1 or (rest and not rest[0].replace(".", "", 1).isdigit()):
+        raise UserError(
+            f"line {number} holds several words ({line.strip()[:40]!r}), so it is no list of tokens; {FORMS}"
+        )
+    return token
 
 
 def _bert_words(words: list[str]) -> Tokenizer:
@@ -282,12 +292,14 @@ def _whitespace_words(words: list[str]) -> Tokenizer:
 
 
 def _from_hub(name: str) -> Tokenizer:
+    from huggingface_hub import model_info
     from transformers import AutoTokenizer
 
     try:
         try:
             loaded = AutoTokenizer.from_pretrained(name, local_files_only=True)  # no network where there is a copy
         except (OSError, ValueError):
+            model_info(name, timeout=10)  # asks once; the call below tries again for most of a minute
             loaded = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # offline, unknown and broken names end in a dozen types of error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -306,8 +318,3 @@ def _special(vocab: dict[str, int], role: str, named: str | None) -> str:
         if token in vocab:
             return token
     raise UserError(f"the tokenizer has no {role} token ({' or '.join(wanted)}); add one to its vocabulary")
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as file:
-        file.write(text.encode())

@@ -178,3 +178,13 @@ def test_missing_files_and_missing_special_tokens(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("[]")
     with pytest.raises(UserError, match="not a JSON object"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_text_is_no_vocabulary(tmp_path: Path) -> None:
+    """A list may have counts behind its tokens; prose is refused."""
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("hello 12\nworld 3.5\nplain\n")
+    assert {"hello", "world", "plain"} <= Tokenizer.load(vocabulary).backend.get_vocab().keys()
+    vocabulary.write_text("plain\nhello world of text\n")
+    with pytest.raises(UserError, match="line 2 holds several words"):
+        Tokenizer.load(vocabulary)
