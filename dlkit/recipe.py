@@ -110,9 +110,11 @@ class Fit(Spec):
 
     Attributes:
         steps, batch_size: length of the run.
-        microbatch: samples in one backward pass; None means the whole batch. Gradients are averaged.
+        microbatch: samples in one backward pass; None means the whole batch. Gradients are those of the mean over the
+            batch, however it is cut.
         optimizer: AdamW's settings.
-        ema: decay of the averaged weights, which are the ones kept; it warms up as min(ema, (1 + n) / (10 + n)).
+        ema: decay of the averaged weights, which are the ones kept.
+        ema_warmup: the decay rises as min(ema, (1 + n) / (10 + n)); otherwise it is ``ema`` from the first update on.
         time_sampler: distribution of the training times.
     """
 
@@ -121,6 +123,7 @@ class Fit(Spec):
     microbatch: int | None = Field(default=None, ge=1)
     optimizer: Optimizer = Optimizer(lr=1e-4, betas=(0.9, 0.999), decay="linear")
     ema: float = Field(default=0.9999, ge=0, lt=1)
+    ema_warmup: bool = True
     time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
 
 
@@ -238,6 +241,14 @@ class Recipe(Spec):
     run: Run = Run()
     model: Model = Model()
     fit: Fit = Fit()
+
+    @model_validator(mode="after")
+    def _only_a_fit_weights_times(self) -> Self:
+        for sampler in (self.time_sampler, *(stage.time_sampler for stage in self.stages)):
+            if sampler is not None and sampler.weighted:  # type: ignore[attr-defined]
+                name = sampler.registered_name
+                raise ValueError(f"time_sampler {name!r} weights losses, which only a fit does; set fit.time_sampler")
+        return self
 
     @model_validator(mode="after")
     def _needs_are_met(self) -> Self:

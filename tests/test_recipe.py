@@ -143,6 +143,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stages": [{"weights": {"a_dms": 3}}]}, "unknown key 'stages.0.weights.a_dms'; did you mean 'a_dsm'?"),
     ({"t_init": 0.0}, "t_init: Input should be greater than 0 (got 0.0)"),
     ({"time_sampler": {"name": "uniform", "t_min": 0.9, "t_max": 0.1}}, "t_min=0.9 is above t_max=0.1"),
+    (
+        {"time_sampler": "loss_second_moment"},
+        "time_sampler 'loss_second_moment' weights losses, which only a fit does; set fit.time_sampler",
+    ),
+    (
+        {"stages": [{"time_sampler": "low_noise_twice"}]},
+        "time_sampler 'low_noise_twice' weights losses, which only a fit does; set fit.time_sampler",
+    ),
     ({"x0_noise": "some"}, "x0_noise: Input should be 'none' or 'sigma_0' (got 'some')"),
     ({"model": {"seq_len": 600}}, "model: seq_len=600 is more than backbone.max_positions=512; change one of them"),
     ({"model": {"backbone": {"name": "diffuseq", "heads": 7}}}, "hidden=768 is not a multiple of heads=7"),
