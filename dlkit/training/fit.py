@@ -23,7 +23,7 @@ from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
-from dlkit.training.health import refuse_nan, time_bins
+from dlkit.training.health import largest, refuse_nan, rounded, time_bins
 from dlkit.training.progress import Loop, Reporter
 from dlkit.training.rates import set_lr
 from dlkit.training.validation import check, validate
@@ -114,12 +114,14 @@ class Fitter:
         """Log, validate and save where it is time to."""
         logs = self.is_logged(self.done)
         saves = self.done % self.recipe.run.checkpoint_every == 0 or self.done == self.settings.steps
-        numbers = {name: round(float(value), 6) for name, value in values.items()} if logs or saves else {}
-        refuse_nan(numbers, self.done, "fit.optimizer.clip")
+        validates = self.held_out is not None and self.done % self.recipe.evaluation.every == 0
+        numbers = rounded(values) if logs or saves else {}
+        weights = largest(self.ema.state()) if saves or validates else {}  # the losses are those before the update
+        refuse_nan(numbers | weights, self.done, "fit.optimizer.clip")
         if logs:
             self.folder.log(kind="fit", step=self.done, seconds=round(self.clock.seconds, 2), **numbers)
             loop.update(self.done, f"loss {numbers['loss']:.4f}")
-        if self.held_out is not None and self.done % self.recipe.evaluation.every == 0:
+        if validates:
             self.evaluate()
         if saves:
             self.save()

@@ -134,6 +134,17 @@ def test_lost_losses_stop_the_run_and_save_nothing(data: Path, tmp_path: Path) -
     assert not (tmp_path / "fit" / "checkpoints").exists()
 
 
+def test_a_teacher_that_the_last_update_breaks_is_not_saved(data: Path, tmp_path: Path) -> None:
+    """The losses of an update are those before it, so they are fine."""
+    fitter = tiny.fitter(data, tmp_path / "fit", fit={"steps": 1})
+    fitter.folder.rewind(0)
+    fitter.ema.shadow["space.word_embedding.weight"][0, 0] = float("inf")
+    with pytest.raises(UserError, match=r"step 1: the largest averaged weight is (nan|inf); lower the learning rate"):
+        fitter.run()
+    assert not (tmp_path / "fit" / "checkpoints").exists()
+    assert not (tmp_path / "fit" / "teacher").exists()
+
+
 def test_a_text_that_does_not_fit(data: Path, tmp_path: Path) -> None:
     long = tmp_path / "data"
     long.mkdir()

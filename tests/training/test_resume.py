@@ -20,7 +20,10 @@ from dlkit.training.folder import read_log
 
 TWO_STAGES: dict[str, Any] = {
     "adv": True,
-    "stages": [{"steps": 12}, {"steps": 12, "critic_warmup": 2, "objective": {"name": "sid", "mu": 0.5}}],
+    "stages": [
+        {"steps": 12, "critic_warmup": 1},
+        {"steps": 12, "critic_warmup": 2, "objective": {"name": "sid", "mu": 0.5}},
+    ],
     "run": {"checkpoint_every": 3},
 }
 FITTING: dict[str, Any] = {
