@@ -25,9 +25,9 @@ from dlkit.training.checkpoint import State
 from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
+from dlkit.training.feasible import check_feasible
 from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import largest, refuse_nan, rounded, time_bins
-from dlkit.training.memory import total_memory
 from dlkit.training.progress import Reporter
 from dlkit.training.rates import set_lr
 from dlkit.training.teacher_samples import TeacherSamples
@@ -123,49 +123,8 @@ class Distiller:
         self.best = Best(checkpoint.module_state(sibling(self.teacher).backbone))
         self.metric: Metric = recipe.evaluation.metric  # type: ignore[assignment]
         check(self.held_out, self.metric, recipe.evaluation.num_samples)
-        self.check_steps()
-        self.check_times_and_layers()
-        self.check_memory()
+        check_feasible(recipe, arch, engine.device)
         self.clock = Clock()
-
-    def check_times_and_layers(self) -> None:
-        """Refuse a time or a layer that this teacher does not have."""
-        lowest, t_init = self.teacher.process.noise_schedule.t_min, self.recipe.t_init
-        if t_init < lowest:
-            raise UserError(
-                f"t_init: {t_init:g} is below {lowest:g}, the lowest time the teacher was trained at; raise it"
-            )
-        layers = getattr(self.model.architecture.backbone, "layers", None)
-        if self.adversary is not None and layers is not None and not -layers <= self.adversary.tap < layers:
-            raise UserError(
-                f"adv.tap: the teacher has no layer {self.adversary.tap}; choose one from {-layers} to {layers - 1}"
-            )
-
-    def check_memory(self) -> None:
-        """Refuse more teacher samples than the device can hold."""
-        memory, arch = total_memory(self.engine.device), self.model.architecture
-        for number in range(len(self.recipe.stages)):
-            objective = self.recipe.stage(number).objective
-            if memory is None or objective is None or objective.needs.data != "teacher_samples":
-                continue
-            needed = TeacherSamples.bytes(objective.pairs, arch.seq_len, self.teacher.space.dim)  # type: ignore[attr-defined]
-            if needed > memory:
-                raise UserError(
-                    f"pairs of the objective of stage {number}: {objective.pairs} teacher samples take "  # type: ignore[attr-defined]
-                    f"{needed / 2**30:.1f} GiB, and {self.engine.device} has {memory / 2**30:.1f} GiB; take fewer"
-                )
-
-    def check_steps(self) -> None:
-        """Refuse more steps than the schedule has before any work is done, not when a later stage comes to them."""
-        wanted = {"evaluation.steps": self.recipe.evaluation.steps}
-        for number in range(len(self.recipe.stages)):
-            wanted[f"steps of the objective of stage {number}"] = getattr(
-                self.recipe.stage(number).objective, "steps", None
-            )
-        most = getattr(self.model.architecture.process.noise_schedule, "steps", None)
-        for name, steps in wanted.items():
-            if steps is not None and most is not None and steps > most:
-                raise UserError(f"{name}: {steps} is more than the {most} steps the teacher was trained with")
 
     def run(self) -> None:
         """All stages, from the last checkpoint on, and the best student's folder."""
@@ -199,23 +158,21 @@ class Distiller:
         weights = largest(stage.ema.state()) if saves or validates else {}  # the losses are those before the update
         refuse_nan(numbers | weights, stage.done, CLIPS)
         if logs:
-            self.log("distill", stage, **numbers)
+            self.log("distill", stage.number, stage.done, numbers)
         if validates:
             self.validate(stage)
         if saves:
             self.save(stage)
 
-    def log(self, kind: str, stage: "StageRun", step: int | None = None, **values: Any) -> None:
-        """A line after ``step`` updates of a stage; None means those that are done."""
-        step = stage.done if step is None else step
-        self.folder.log(kind=kind, stage=stage.number, step=step, seconds=round(self.clock.seconds, 2), **values)
+    def log(self, kind: str, stage: int, step: int, values: dict[str, float]) -> None:
+        self.folder.log(kind=kind, stage=stage, step=step, seconds=round(self.clock.seconds, 2), **values)
 
     def validate(self, stage: "StageRun") -> None:
         """Score the averaged student; keep it if it is the best so far."""
         settings = self.recipe.evaluation
         student = self.student(stage.ema.state())
         score, health = validate(student, self.held_out, self.metric, settings.num_samples, settings.steps, self.seed)
-        self.log("valid", stage, **{self.metric.registered_name: round(score, 6)}, **health)
+        self.log("valid", stage.number, stage.done, {self.metric.registered_name: round(score, 6), **health})
         sign = 1.0 if self.metric.higher_is_better else -1.0
         if self.best.score is None or sign * score > sign * self.best.score:
             weights = {name: tensor.clone() for name, tensor in stage.ema.state().items()}
@@ -333,7 +290,7 @@ class StageRun:
             numbers = rounded(self.critic_step(k))
             refuse_nan(numbers, 1, CLIPS)
         if numbers:
-            self.whole.log("warmup", self, step=1, **numbers)
+            self.whole.log("warmup", self.number, 1, numbers)
 
     def critic_step(self, k: int) -> dict[str, Tensor]:
         """The k-th critic update of the stage, on text that no generator update sees."""

@@ -12,8 +12,7 @@ from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
 from dlkit.randomness import Stream
 from dlkit.samplers.ddim import Ddim
-from dlkit.training import distill as distill_module
-from dlkit.training import teacher_samples
+from dlkit.training import feasible, teacher_samples
 from dlkit.training.distill import StageRun
 from dlkit.training.teacher_samples import TeacherSamples
 
@@ -117,7 +116,7 @@ def test_more_pairs_than_sources_come_with_other_noise(teacher: Path, data: Path
 def test_more_samples_than_memory_are_refused(
     teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distill_module, "total_memory", lambda device: 2**20)
+    monkeypatch.setattr(feasible, "total_memory", lambda device: 2**20)
     stages = [{"steps": 1}, {"steps": 1, "objective": {"name": "ode_regression", "pairs": 2**20}}]
     with pytest.raises(
         UserError, match=r"pairs of the objective of stage 1: 1048576 teacher samples take 1\.5 GiB, and"
