@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dlkit.decoders.nearest import Nearest
 from dlkit.diffusion.time_samplers.uniform import UniformTime
 from dlkit.errors import UserError
+from dlkit.objectives._base import Needs
 from dlkit.objectives.adversarial import Adversarial
 from dlkit.objectives.ode_regression import OdeRegression
 from dlkit.objectives.sid import Sid
@@ -211,6 +212,13 @@ def test_a_subclass_is_not_taken_for_its_registered_base() -> None:
 def test_what_is_no_mapping_is_refused(data: Any) -> None:
     with pytest.raises(UserError, match="x: expected keys and values, got "):
         Recipe.from_dict(data, where="x")
+
+
+def test_an_objective_that_needs_a_head_needs_adv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sid, "needs", Needs(roles=frozenset({"teacher", "discriminator"})))
+    with pytest.raises(UserError, match="objective 'sid' needs a discriminator; set adv=true"):
+        Recipe(objective="sid")
+    assert Recipe(objective="sid", adv=True).adv == Adversarial()
 
 
 # --- YAML
