@@ -16,6 +16,15 @@ import jaxtyping
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        default=str(Path(__file__).parent / "golden"),
+        metavar="DIR",
+        help="cases recorded from the original codebases, for tests/parity",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Compiling warns of torch's own affairs; elsewhere a warning is an error."""
     for item in items:

@@ -99,12 +99,16 @@ class DiffuseqBackbone(nn.Module):
     def forward(
         self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], tap: int | None = None
     ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l h"] | None]:
-        """Predicted x0, and the hidden state after layer ``tap`` (negative counts from the end) if one is asked for."""
+        """Predicted x0, and the hidden state after layer ``tap`` (negative counts from the end) if one is asked for.
+
+        Raises:
+            IndexError: there is no such layer.
+        """
         embedded_time = self.time_embed(sinusoid(time, self.time_dim).to(x.dtype))
         position = self.position_embeddings.weight[: x.shape[1]]
         h = self.dropout(self.LayerNorm(position + self.input_up_proj(x) + embedded_time[:, None]))
         layers = self.input_transformers["layer"]
-        wanted = None if tap is None else tap % len(layers)  # type: ignore[arg-type]
+        wanted = None if tap is None else range(len(layers))[tap]  # type: ignore[arg-type]
         features = None
         for number, layer in enumerate(layers):  # type: ignore[arg-type]
             h = layer(h)

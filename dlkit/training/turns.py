@@ -25,18 +25,18 @@ class Networks:
     Attributes:
         teacher: no parameter of it is ever trained.
         student: the one-step generator.
-        fake: the fake score.
-        head: the discriminator's head, if there is an adversary.
+        fake: the fake score, if a critic learns in the stage.
+        head: the discriminator's head, if an adversary does.
     """
 
     teacher: Denoiser
     student: Denoiser
-    fake: Denoiser
-    head: nn.Module | None
+    fake: Denoiser | None = None
+    head: nn.Module | None = None
 
     @classmethod
     def start(cls, teacher: Denoiser, student: Denoiser, adversary: Adversarial | None, seed: int) -> "Networks":
-        """The beginning of a stage: psi is a copy of the teacher, the head is new."""
+        """The beginning of a stage with a critic: psi is a copy of the teacher, the head is new."""
         fake = sibling(teacher)
         head = None
         if adversary is not None:
@@ -47,8 +47,9 @@ class Networks:
 
     @property
     def critic(self) -> nn.ModuleDict:
-        """What the critic's optimiser trains."""
-        return nn.ModuleDict({"fake": self.fake.backbone} | ({} if self.head is None else {"head": self.head}))
+        """What the critic's optimiser trains; empty in a stage without a critic."""
+        fake = None if self.fake is None else self.fake.backbone
+        return nn.ModuleDict({name: part for name, part in (("fake", fake), ("head", self.head)) if part is not None})
 
 
 def sibling(denoiser: Denoiser) -> Denoiser:
@@ -78,6 +79,7 @@ class Turn:
 
     def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
         if "fake" not in noised.memo:
+            assert self.networks.fake is not None
             call = self.networks.fake.predict if self.critic else self.networks.fake.frozen_predict
             with torch.set_grad_enabled(graph or self.adversary is not None):
                 noised.memo["fake"] = call(noised.x_t, noised.t, noised.cond, want=self.want, tap=self.tap)

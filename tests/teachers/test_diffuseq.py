@@ -1,4 +1,4 @@
-"""DiffuSeq's loss on its own; that it equals the original's is held in ``golden_diffuseq``."""
+"""DiffuSeq's loss on its own; ``parity`` holds that it equals the original's."""
 
 import torch
 from torch.testing import assert_close
