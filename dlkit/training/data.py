@@ -71,7 +71,7 @@ class HeldOut:
     @classmethod
     def read(cls, folder: str | Path, split: str, limit: int | None = None) -> "HeldOut":
         """The first ``limit`` pairs of a split. Raises ``UserError`` if the split is missing or malformed."""
-        pairs = read_split(folder, split)[:limit]
+        pairs = read_split(folder, split, limit)
         return cls(pairs, grammar.Grammar() if grammar.is_grammar(folder) else None)
 
     def normalised(self, tokenizer: Tokenizer) -> "HeldOut":
