@@ -202,6 +202,8 @@ def evaluate(
         raise UserError(f"--json {file}: give the name of a file")
     if decodes is None and (model is None or data is None):
         raise UserError("give --model with --data to score a model, or --decodes to score texts in files")
+    if decodes is not None and (steps is not None or sampler is not None or samples != 1):
+        raise UserError("--steps, --sampler and --samples say how to write; leave them out with --decodes")
     from dlkit.evaluation.folder import evaluate_folder
     from dlkit.evaluation.protocol import rules
     from dlkit.evaluation.score_files import score_files
