@@ -8,7 +8,7 @@ from typing import Any
 
 from dlkit.data.pairs import fingerprint
 from dlkit.errors import UserError
-from dlkit.evaluation.decodes import Decodes, average_length, holds_samples, read_decodes, read_samples
+from dlkit.evaluation.decodes import average_length, holds_samples, read_decodes, read_samples
 from dlkit.evaluation.evaluate import normalise, score
 from dlkit.evaluation.protocol import (
     DataIdentity,
@@ -107,16 +107,12 @@ def score_files(
     """
     settled, settings = rules(protocol), metric_settings(more_metrics)
     if holds_samples(path):
-        decodes, cases, reference_text = _with_references(path, data, split, limit, protocol, model)
-        identity = DataIdentity(
-            folder=Path(data or "").resolve().name, split=split, sha256=fingerprint(data or "", split)
-        )
+        given = _with_references(path, data, split, limit, settled.reference_text, model)
     else:
-        decodes, reference_text, identity = _with_their_own(path, data, model).first(limit), "as in the files", None
-        cases = Cases(decodes.sources, decodes.hypotheses, decodes.references)
-    cases = cases.first(_candidates(cases.num_samples, mbr, path))
-    compared = settled.compared(mbr) if mbr else cases.num_samples
+        given = _with_their_own(path, data, limit, model)
+    cases = given.cases.first(_candidates(path, given.cases.num_samples, mbr))
     chosen = replace(cases, hypotheses=choose_by_mbr(cases.hypotheses)) if mbr else cases
+    compared = settled.compared(mbr) if mbr else cases.num_samples
     values, errors = score(cases, chosen, compared=compared, more_metrics=more_metrics)
     counts = {"mbr": mbr, "num_samples": cases.num_samples, "n_sources": len(cases.sources)}
     length = average_length([text for samples in chosen.hypotheses for text in samples])
@@ -124,47 +120,65 @@ def score_files(
     described = FileScoring(
         name=protocol,  # type: ignore[arg-type]
         diversity_samples=compared,
-        reference_text=reference_text,
+        reference_text=given.reference_text,
         metrics=metric_definitions(more_metrics),
         settings=settings,
         versions=versions(),
-        files=[FileIdentity(name=file.name, sha256=_sha256(file)) for file in decodes.files],
-        data=identity,
+        files=[FileIdentity(name=file.name, sha256=_sha256(file)) for file in given.files],
+        data=given.data,
         **counts,
     )
     return {"protocol": described.model_dump(mode="json"), "models": [asdict(row)], "speedup": {}}
 
 
-def _candidates(num_samples: int, mbr: int, path: str | Path) -> int:
-    if mbr > num_samples:
-        raise UserError(f"mbr={mbr}, but {path} has {num_samples} samples of each source; choose among those at most")
-    return mbr or num_samples
+@dataclass(frozen=True)
+class Given:
+    """Texts with their references, and where both are from."""
+
+    files: Sequence[Path]
+    cases: Cases
+    reference_text: ReferenceText
+    data: DataIdentity | None = None
 
 
-def _with_their_own(path: str | Path, data: str | Path | None, model: TextModel | None) -> Decodes:
-    if data is not None or model is not None:
-        name = "data" if data is not None else "model"
-        raise UserError(f"{path}: decode files have references of their own; leave --{name} out")
-    return read_decodes(path)
+def _with_their_own(path: str | Path, data: str | Path | None, limit: int | None, model: TextModel | None) -> Given:
+    for option, value in (("data", data), ("model", model)):
+        if value is not None:
+            raise UserError(f"{path}: decode files have references of their own; leave --{option} out")
+    decodes = read_decodes(path).first(limit)
+    cases = Cases(decodes.sources, decodes.hypotheses, decodes.references)
+    return Given(decodes.files, cases, "as in the files")
 
 
 def _with_references(
-    path: str | Path, data: str | Path | None, split: str, limit: int | None, protocol: str, model: TextModel | None
-) -> tuple[Decodes, Cases, ReferenceText]:
+    path: str | Path,
+    data: str | Path | None,
+    split: str,
+    limit: int | None,
+    reference_text: ReferenceText,
+    model: TextModel | None,
+) -> Given:
     """The samples with the references of the data set, in the form that the protocol wants."""
-    reference_text = rules(protocol).reference_text
     if data is None:
         raise UserError(f"{path} has no references; give the folder with them as --data")
-    if reference_text != "raw" and model is None:
-        raise UserError(
-            f"protocol {protocol} passes references through the model's tokenizer; give the --model that wrote {path}, "
-            "or take --protocol raw"
-        )
     samples, held_out = read_samples(path).first(limit), HeldOut.read(data, split, limit)
     _check_sources(path, samples.sources, f"{data}/{split}", held_out.sources)
-    if model is not None and reference_text != "raw":
+    if reference_text == "re-decoded ids":
+        if model is None:
+            raise UserError(
+                f"this protocol passes references through the model's tokenizer; give the --model that wrote {path}, "
+                "or take --protocol raw"
+            )
         held_out = normalise(held_out, model.tokenizer, model.architecture.seq_len, model.architecture.overlong)
-    return samples, held_out.cases([list(texts) for texts in samples.hypotheses]), reference_text
+    identity = DataIdentity(folder=Path(data).resolve().name, split=split, sha256=fingerprint(data, split))
+    cases = held_out.cases([list(texts) for texts in samples.hypotheses])
+    return Given(samples.files, cases, reference_text, identity)
+
+
+def _candidates(path: str | Path, num_samples: int, mbr: int) -> int:
+    if mbr > num_samples:
+        raise UserError(f"mbr={mbr}, but {path} has {num_samples} samples of each source; choose among those at most")
+    return mbr or num_samples
 
 
 def _check_sources(path: str | Path, ours: Sequence[str], where: str, theirs: Sequence[str]) -> None:

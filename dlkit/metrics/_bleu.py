@@ -1,8 +1,8 @@
 """Sentence BLEU, built for comparing the same sentences many times.
 
 An n-gram's first occurrence in a sentence is the element ``(word_1, ..., word_n)``, and its k-th one, counted from 0,
-an element of its own, ``(k, word_1, ..., word_n)``. Then a sentence is one set per order, a clipped count is the size of
-an intersection, and the largest count over several references is a union of their sets.
+an element of its own, ``(k, word_1, ..., word_n)``. Then a sentence is one set per order, a clipped count is the size
+of an intersection, and the largest count over several references is a union of their sets.
 """
 
 import math

@@ -104,13 +104,15 @@ def test_what_does_not_fit_is_refused(folder: Path, world: tuple[TextModel, Path
     file = tmp_path / "samples.jsonl"
     file.write_text('{"source": "s", "hypotheses": ["a"]}\n')
     write_split(tmp_path / "short" / "test.jsonl", [Pair("another", ("t",))])
+    write_split(tmp_path / "same" / "test.jsonl", [Pair(" s", ("t",))])
     for path, options, words in [
         (folder, {"mbr": 5}, "mbr=5, but .* has 4 samples"),
         (folder, {"data": data}, "references of their own; leave --data out"),
         (folder, {"model": model}, "references of their own; leave --model out"),
         (folder, {"protocol": "x"}, "no protocol 'x'; choose one of diffuseq, dlkit, raw"),
         (file, {}, "has no references; give the folder with them as --data"),
-        (file, {"data": data}, "give the --model that wrote .*, or take --protocol raw"),
+        (file, {"data": data, "limit": 1, "protocol": "raw"}, "samples.jsonl:1: another source than in"),
+        (file, {"data": tmp_path / "same"}, "give the --model that wrote .*, or take --protocol raw"),
         (file, {"data": data, "protocol": "raw"}, "has 1 sources and .*/test has .*say --limit 1"),
         (file, {"data": tmp_path / "short", "protocol": "raw"}, "samples.jsonl:1: another source than in"),
     ]:

@@ -136,7 +136,7 @@ def test_long_texts_are_cut(bert: str) -> None:
 
 def test_what_is_no_model_is_refused_in_a_line(bert: str, tmp_path: Path) -> None:
     for name in (tmp_path / "gone", tmp_path):
-        with pytest.raises(UserError, match="cannot read the model .*; give a folder") as caught:
+        with pytest.raises(UserError, match=r"cannot read the model .*; give a folder") as caught:
             Encoder.load(str(name))
         assert "\n" not in str(caught.value)
     for layer in (-1, 4):
@@ -149,5 +149,5 @@ def test_a_folder_that_lacks_weights_is_refused(bert: str, tmp_path: Path) -> No
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}))
-    with pytest.raises(UserError, match="lacks the weights encoder.layer.3"):
+    with pytest.raises(UserError, match=r"lacks the weights encoder\.layer\.3"):
         Encoder.load(str(tmp_path))
