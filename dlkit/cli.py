@@ -167,12 +167,26 @@ def sample(
 
 @app.command("eval")
 def evaluate(
-    model: ModelOption,
-    data: DataOption,
+    model: Annotated[Path | None, typer.Option("--model", help="folder of a teacher or a student")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="folder with the split: sources to write for, and references")
+    ] = None,
+    decodes: Annotated[
+        Path | None,
+        typer.Option(
+            "--decodes", help="score what is written already: DiffuSeq's decode files, or a dlkit sample file"
+        ),
+    ] = None,
     split: Annotated[
         str, typer.Option("--split", help="train, valid, test or another file of the data folder")
     ] = "test",
-    protocol: Annotated[str, typer.Option("--protocol", help="how texts are scored: diffuseq or raw")] = "diffuseq",
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="how texts are scored: diffuseq, dlkit or raw")
+    ] = "diffuseq",
+    bertscore: Annotated[
+        str | None,
+        typer.Option("--bertscore", help="BERTScore by this model: folder, hub name, or '{model: DIR, layer: 9}'"),
+    ] = None,
     samples: SamplesOption = 1,
     mbr: Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")] = 0,
     steps: StepsOption = None,
@@ -182,29 +196,45 @@ def evaluate(
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
     file: Annotated[Path | None, typer.Option("--json", help="where to write the report")] = None,
 ) -> None:
-    """Score a model on a split."""
+    """Score a model on a split, or texts in files."""
     _positive(steps=steps, samples=samples, batch=batch, limit=limit)
     if mbr == 1 or mbr < 0:
         raise UserError(f"--mbr {mbr}: give 0 for none, or at least 2 candidates to choose from")
     if file is not None and (not file.name or file.is_dir()):
         raise UserError(f"--json {file}: give the name of a file")
+    if decodes is None and (model is None or data is None):
+        raise UserError("give --model with --data to score a model, or --decodes to score texts in files")
+    if decodes is not None and (steps is not None or sampler is not None or samples != 1):
+        raise UserError("--steps, --sampler and --samples say how to write; leave them out with --decodes")
     from dlkit.evaluation.folder import evaluate_folder
+    from dlkit.evaluation.protocol import rules
+    from dlkit.evaluation.score_files import score_files
     from dlkit.files import write_json
     from dlkit.generator import load
 
-    report = evaluate_folder(
-        load(model),
-        data,
-        split,
-        protocol,
-        num_samples=samples,
-        mbr=mbr,
-        steps=steps,
-        sampler=_sampler(sampler),
-        limit=limit,
-        seed=seed,
-        batch_size=batch,
-    )
+    rules(protocol)
+    more_metrics = [] if bertscore is None else [_bertscore(bertscore)]
+    loaded = None if model is None else load(model)
+    if decodes is not None:
+        report = score_files(
+            decodes, protocol, data=data, split=split, model=loaded, mbr=mbr, limit=limit, more_metrics=more_metrics
+        )
+    else:
+        assert loaded is not None and data is not None
+        report = evaluate_folder(
+            loaded,
+            data,
+            split,
+            protocol,
+            more_metrics=more_metrics,
+            num_samples=samples,
+            mbr=mbr,
+            steps=steps,
+            sampler=_sampler(sampler),
+            limit=limit,
+            seed=seed,
+            batch_size=batch,
+        )
     for row in report["models"]:
         typer.echo(json.dumps(row["metrics"]))
     if file is not None:
@@ -260,12 +290,25 @@ def _positive(**numbers: int | None) -> None:
 def _sampler(text: str | None) -> Any:
     if text is None or not text.lstrip().startswith("{"):
         return text
+    return _mapping("--sampler", text, "{name: ancestral, rounding: true}")
+
+
+def _bertscore(text: str) -> Any:
+    from dlkit import metrics
+    from dlkit.part import from_spec
+
+    mapped = text.lstrip().startswith("{")
+    settings = _mapping("--bertscore", text, "{model: DIR, layer: 9}") if mapped else {"model": text}
+    return from_spec(metrics.registry, {**settings, "name": "bertscore"})
+
+
+def _mapping(option: str, text: str, example: str) -> Any:
     import yaml
 
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UserError(f"--sampler {text}: not a YAML mapping; write '{{name: ancestral, rounding: true}}'") from None
+        raise UserError(f"{option} {text}: not a YAML mapping; write '{example}'") from None
 
 
 def _sources(source: str) -> list[str]:

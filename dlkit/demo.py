@@ -155,10 +155,8 @@ def _report(teacher: Teacher, student: OneStepGenerator, out: Path, seed: int, r
     test = HeldOut.read(out / "data", "test", N_SOURCES)
     rows = student_rows(student, test, seed, reporter)
     reporter.say("timing teacher and student in one process")
-    few = fewest_steps(teacher_rows, rows[0].metrics["bleu"])
-    timing = time_models(
-        teacher, student, test.sources[:TIMED], rounds=3, few_steps=few.nfe if few else None, seed=seed
-    )
+    few = {metric: fewest_steps(teacher_rows, rows[0], metric) for metric in ("bleu", "exact_validity")}
+    timing = time_models(teacher, student, test.sources[:TIMED], rounds=3, few_steps=few, seed=seed)
     named = [Row(**{**row.to_dict(), "name": f"teacher {row.name}"}) for row in teacher_rows]
     return report_dict(
         Protocol.of(student, out / "data", "test", N_SOURCES, num_samples=10, seed=seed),

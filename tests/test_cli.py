@@ -493,6 +493,25 @@ def test_eval_scores_a_split(run: Run, world: World, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["models"][0]["metrics"]["bleu"] >= 0.0
 
 
+def test_eval_scores_files(run: Run, world: World, tmp_path: Path) -> None:
+    line = {"recover": "[CLS] a b c d [SEP]", "reference": "[CLS] a b c d [SEP]", "source": "[CLS] e [SEP] [SEP]"}
+    for seed in range(3):
+        (tmp_path / f"seed{seed}.json").write_text(json.dumps(line) + "\n")
+    found = json.loads(fine(run("eval", "--decodes", tmp_path, "--mbr", 3)).out)
+    assert found["bleu"] == found["self_bleu"] == 1
+    (tmp_path / "sources.txt").write_text("a b\n")
+    texts = fine(run("sample", "--model", world.teacher, "--steps", 2, "--input", tmp_path / "sources.txt")).out
+    (tmp_path / "samples.jsonl").write_text(texts)
+    (tmp_path / "test.jsonl").write_text('{"src": "a b", "trg": "c"}\n')
+    args = ["eval", "--decodes", tmp_path / "samples.jsonl", "--data", tmp_path, "--json", tmp_path / "out" / "r.json"]
+    fine(run(*args, "--protocol", "raw"))
+    assert json.loads((tmp_path / "out" / "r.json").read_text())["protocol"]["reference_text"] == "raw"
+    fine(run(*args, "--model", world.teacher))
+    refused(run(*args), "give the --model that wrote")
+    refused(run("eval", "--decodes", tmp_path / "gone"), "no such file or folder")
+    refused(run("eval"), "give --model with --data to score a model, or --decodes")
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -503,6 +522,13 @@ def test_eval_scores_a_split(run: Run, world: World, tmp_path: Path) -> None:
         (["--limit", 0], "--limit 0: give at least 1"),
         (["--model", "nowhere"], "nowhere does not exist"),
         (["--data", "nowhere"], "nowhere: no such data folder"),
+        (["--data", __file__], "a file; give the data folder that holds test.jsonl"),
+        (["--split", ""], "there is no split ''; give the name of a file of the data folder"),
+        (["--split", "../data/test"], "there is no split '../data/test'"),
+        (["--bertscore", "no/model/here"], "cannot read the model no/model/here"),
+        (["--bertscore", "{model: x, depth: 3}"], "unknown key 'depth'"),
+        (["--bertscore", "{model"], "--bertscore {model: not a YAML mapping; write '{model: DIR, layer: 9}'"),
+        (["--decodes", "x"], "--steps, --sampler and --samples say how to write"),
     ],
 )
 def test_eval_refuses(args: list[object], words: str, run: Run, world: World) -> None:

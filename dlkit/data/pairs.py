@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ class Pair:
         return self.refs[0]
 
 
-def read_split(folder: str | os.PathLike[str], split: str) -> list[Pair]:
-    """Read ``{split}.jsonl`` or ``{split}.jsonl.gz`` of a data folder.
+def read_split(folder: str | os.PathLike[str], split: str, limit: int | None = None) -> list[Pair]:
+    """Read ``{split}.jsonl`` or ``{split}.jsonl.gz`` of a data folder; with a limit, no more than its first pairs.
 
     Each line is an object with ``src`` (a text) and ``trg`` (a text or a list of texts), ``refs`` (a list of texts) or
     both; the references are those of ``trg``, then those of ``refs`` not yet seen. Other keys are ignored, because data
@@ -41,7 +42,7 @@ def read_split(folder: str | os.PathLike[str], split: str) -> list[Pair]:
             line is not such an object or has a blank text.
     """
     path = _find(folder, split)
-    pairs = list(_parse_lines(path))
+    pairs = list(islice(_parse_lines(path), limit))
     if not pairs:
         raise UserError(f"{path}: the file is empty; {EXAMPLE}")
     return pairs
@@ -88,6 +89,10 @@ def _candidates(folder: str | os.PathLike[str], split: str) -> list[Path]:
 
 
 def _find(folder: str | os.PathLike[str], split: str) -> Path:
+    if not split or Path(split).name != split:
+        raise UserError(f"there is no split {split!r}; give the name of a file of the data folder, such as test")
+    if Path(folder).is_file():
+        raise UserError(f"{folder}: a file; give the data folder that holds {split}.jsonl or {split}.jsonl.gz")
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such data folder; give a folder that holds {split}.jsonl or {split}.jsonl.gz")
     found = [path for path in _candidates(folder, split) if path.is_file()]

@@ -208,7 +208,7 @@ def batch_indices(n: int, batch_size: int, step: int, seed: int) -> Int[Tensor, 
     return stream[first - offset : last - offset]
 
 
-@lru_cache(maxsize=2)  # neighbouring steps ask for the same epoch
+@lru_cache(maxsize=8)  # neighbouring steps ask for the same epoch; several streams may be drawn from in turn
 def _order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
     digest = hashlib.sha256(f"epoch order {seed} {epoch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
