@@ -1,17 +1,18 @@
 """What a user holds: a model that writes text, with everything it needs in one folder."""
 
+import contextlib
 import hashlib
 import itertools
 import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -252,6 +253,7 @@ class TextModel:
             kind = config.get("kind")
             raise UserError(f"{folder} holds a {kind}, not a {cls.kind}; use dlkit.load_{kind}")
         architecture = _architecture(config, folder)
+        _refuse_differences(_implied(architecture), _stored(folder / WEIGHTS), folder / WEIGHTS)
         denoiser = architecture.build()
         _load_weights(denoiser, folder / WEIGHTS)
         tokenizer = Tokenizer.load(folder)
@@ -320,29 +322,49 @@ def _architecture(config: dict[str, Any], folder: Path) -> Architecture:
     return validated(Architecture, fields, str(folder / "config.json"))
 
 
-def _load_weights(denoiser: Denoiser, file: Path) -> None:
-    """Fill a network, refusing missing, unknown and misshapen tensors."""
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _implied(architecture: Architecture) -> Shapes:
+    """The tensors that a network of this architecture has; no memory is taken for them."""
+    with torch.device("meta"):
+        state = architecture.build().state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if name != _TIED}
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Tell the user of errors that a file of weights makes."""
     try:
-        state = load_file(file)
+        yield
     except FileNotFoundError:
         raise UserError(f"{file} is missing; the model folder is incomplete") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file} is damaged or cut short ({error}); copy it again from its source") from None
-    wanted = {name: tensor for name, tensor in denoiser.state_dict().items() if name != _TIED}
-    _refuse_differences(wanted, state, file)
-    denoiser.load_state_dict({**state, _TIED: state["space.word_embedding.weight"]})
 
 
-def _refuse_differences(wanted: dict[str, Tensor], found: dict[str, Tensor], file: Path) -> None:
+def _stored(file: Path) -> Shapes:
+    """The tensors that a file says it holds."""
+    with _reading(file), safe_open(file, "pt") as stored:
+        return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+
+
+def _refuse_differences(wanted: Shapes, found: Shapes, file: Path) -> None:
+    """Refuse missing, unknown and misshapen tensors, before a network as large as config.json says is built."""
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or unknown:
         found_out = {"lacks": missing, "has the unknown": unknown}
         complaints = [f"{verb} {_some(names)}" for verb, names in found_out.items() if names]
         raise UserError(f"{file} {' and '.join(complaints)}; it does not belong to this config.json")
-    for name, tensor in wanted.items():
-        if tensor.shape != found[name].shape:
-            shapes = f"shape {tuple(found[name].shape)}, config.json implies {tuple(tensor.shape)}"
-            raise UserError(f"{file}: {name} has {shapes}")
+    for name, shape in wanted.items():
+        if shape != found[name]:
+            raise UserError(f"{file}: {name} has shape {found[name]}, config.json implies {shape}")
+
+
+def _load_weights(denoiser: Denoiser, file: Path) -> None:
+    with _reading(file):
+        state = load_file(file)
+    denoiser.load_state_dict({**state, _TIED: state["space.word_embedding.weight"]})
 
 
 def _where(tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> list[list[int]]:
