@@ -13,7 +13,7 @@ from dlkit.denoiser import Denoiser
 from dlkit.diffusion import time_samplers
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.errors import UserError
-from dlkit.part import validated
+from dlkit.part import from_spec, validated
 from dlkit.spaces.embedding import EmbeddingSpec
 from dlkit.teachers._base import Key, Original, ReadOptions, TeacherParts
 from dlkit.teachers._diffuseq_bert import attention
@@ -132,18 +132,11 @@ class _Parts:
     @classmethod
     def of(cls, run: DiffuseqRun, sizes: dict[str, int], heads: int, attention_dropout: float) -> "_Parts":
         arguments, where = run.arguments, str(run.file)
-        known = schedules.names()
-        if arguments.noise_schedule not in known:
-            raise UserError(
-                f"{run.folder / ARGUMENTS}: noise_schedule={arguments.noise_schedule!r} is not known; "
-                f"known: {', '.join(known)}"
-            )
-        schedule = {"name": arguments.noise_schedule, "steps": arguments.diffusion_steps}
         settings = {key: sizes[key] for key in ("layers", "hidden", "ff", "time_dim", "max_positions")}
         settings |= {"heads": heads, "dropout": arguments.dropout, "attention_dropout": attention_dropout}  # type: ignore[dict-item]
         return cls(
             validated(EmbeddingSpec, {"dim": sizes["dim"]}, where),
-            validated(GaussianProcess, {"schedule": schedule}, str(run.folder / ARGUMENTS)),
+            _process(run),
             validated(DiffuseqSpec, settings, where),
             sizes["vocab"],
         )
@@ -154,6 +147,15 @@ class _Parts:
             space = self.space.build(self.vocab_size)
             state = Denoiser(space, self.process, self.backbone.build(space.dim)).state_dict()
         return {name.partition(".")[2]: (name, tuple(tensor.shape)) for name, tensor in state.items()}
+
+
+def _process(run: DiffuseqRun) -> GaussianProcess:
+    """The schedule that the arguments name. Raises ``UserError`` if it is not known, or not with so many steps."""
+    schedule = {"name": run.arguments.noise_schedule, "steps": run.arguments.diffusion_steps}
+    try:
+        return GaussianProcess(schedule=from_spec(schedules.registry, schedule))
+    except UserError as error:
+        raise UserError(f"{run.folder / ARGUMENTS}: {error}") from None
 
 
 Names = dict[str, tuple[str, tuple[int, ...]]]

@@ -64,8 +64,10 @@ def _unreadable(file: Path) -> str:
 
 
 def _refuse_all_but_plain(name: Any, value: Any, file: Path) -> None:
-    if not isinstance(name, str) or not isinstance(value, Tensor):
-        raise UserError(f"{file}: {str(name)[:80]!r} is a {type(value).__name__}, not a tensor; give a file of weights")
+    if not isinstance(name, str):
+        raise UserError(f"{file} holds tensors by {type(name).__name__}, not by name; give a file of weights")
+    if not isinstance(value, Tensor):
+        raise UserError(f"{file}: {name[:80]!r} is a {type(value).__name__}, not a tensor; give a file of weights")
     if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
         raise UserError(f"{file}: {name} is not an ordinary dense tensor; save it as one")
     if value.untyped_storage().nbytes() < value.numel() * value.element_size():
