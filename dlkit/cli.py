@@ -206,6 +206,8 @@ def sample(
             "--decodes and --data go together: the one is the folder to write, the other has the references"
         )
     if decodes is not None and data is not None:
+        if source != "-":
+            raise UserError("--input and --data are two places for sources; leave one of them out")
         return _decode(model, data, split, decodes, samples, seed, sampler=_sampler(sampler), steps=steps, batch=batch)
     sources = _sources(source)
     from dlkit.generator import load
