@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dlkit import __version__
-from dlkit.errors import UserError
+from dlkit.errors import Notice, UserError
 
 KINDS = {
     "schedules": "dlkit.schedules",
@@ -142,6 +143,49 @@ def distill(
     typer.echo(f"student: {result.student} (stage {best['stage'] + 1}, step {best['step']}, {best['score']:.4f})")
 
 
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="run folder with ema_*.pt and training_args.json, or one .pt of it")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the teacher; it must be new or empty")],
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="file, folder or hub name, in place of the run's own")
+    ] = None,
+    allow_unused: Annotated[
+        bool, typer.Option("--allow-unused", help="leave out tensors that the network has no place for")
+    ] = False,
+    step: Annotated[int | None, typer.Option("--step", help="which checkpoint (default: the latest)")] = None,
+    tie: Annotated[
+        str, typer.Option("--tie", help="which copy of the tied table: lm_head, as the original does, or ema")
+    ] = "lm_head",
+    heads: Annotated[int | None, typer.Option("--heads", help="attention heads (default: found out)")] = None,
+) -> None:
+    """An official checkpoint becomes a teacher, with a report of every tensor."""
+    _positive(heads=heads)
+    if tie not in ("lm_head", "ema"):
+        raise UserError(f"--tie {tie}: give lm_head or ema")
+    from dlkit.exchange import import_teacher
+    from dlkit.teachers._base import ReadOptions
+
+    found = import_teacher(path, out, ReadOptions(tokenizer, tie, step, heads, allow_unused))
+    for line in (*found.keys, *found.notes):
+        typer.echo(str(line))
+    for warning in found.warnings:
+        warnings.warn(warning, Notice, stacklevel=2)
+    typer.echo(f"teacher: {out}")
+
+
+@app.command("export")
+def export_(
+    model: ModelOption,
+    out: Annotated[Path, typer.Option("--out", help="folder to write; it must be new or empty")],
+    family: Annotated[str, typer.Option("--format", help="whose official format")] = "diffuseq",
+) -> None:
+    """A teacher in the format of its family's original code."""
+    from dlkit.exchange import export_teacher
+
+    typer.echo(f"run folder: {export_teacher(model, out, family)}")
+
+
 @app.command()
 def sample(
     model: ModelOption,
@@ -151,9 +195,22 @@ def sample(
     samples: SamplesOption = 1,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
+    decodes: Annotated[
+        Path | None, typer.Option("--decodes", help="write DiffuSeq's decode files here instead; needs --data")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="data folder to decode, with --decodes")] = None,
+    split: Annotated[str, typer.Option("--split", help="which file of --data")] = "test",
 ) -> None:
     """Write texts: one JSON line for each source."""
     _positive(steps=steps, samples=samples, batch=batch)
+    if (decodes is None) != (data is None):
+        raise UserError(
+            "--decodes and --data go together: the one is the folder to write, the other has the references"
+        )
+    if decodes is not None and data is not None:
+        if source != "-":
+            raise UserError("--input and --data are two places for sources; leave one of them out")
+        return _decode(model, data, split, decodes, samples, seed, sampler=_sampler(sampler), steps=steps, batch=batch)
     sources = _sources(source)
     from dlkit.generator import load
 
@@ -163,6 +220,20 @@ def sample(
     )
     for text, hypotheses in zip(sources, texts, strict=True):
         typer.echo(json.dumps({"source": text, "hypotheses": hypotheses}, ensure_ascii=False))
+
+
+def _decode(
+    model: Path, data: Path, split: str, out: Path, samples: int, seed: int, *, sampler: Any, steps: Any, batch: int
+) -> None:
+    from dlkit.data.pairs import read_split
+    from dlkit.evaluation.decoding import clamp_of, decode, write_decodes
+    from dlkit.generator import load
+
+    pairs, loaded, seeds = read_split(data, split), load(model), range(seed, seed + samples)
+    chosen = loaded.choose_sampler(sampler, steps)
+    decoded = decode(loaded, pairs, seeds, sampler=chosen, batch_size=batch)
+    for file in write_decodes(out, decoded, seeds, clamp_of(loaded, chosen)):
+        typer.echo(f"decoded: {file}")
 
 
 @app.command("eval")
@@ -281,6 +352,23 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+@contextlib.contextmanager
+def _notices() -> Iterator[None]:
+    """Print what the user should know as one line; warnings of other kinds as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        show = warnings.showwarning
+
+        def brief(message: Any, category: type[Warning], *rest: Any, **named: Any) -> None:
+            if issubclass(category, Notice):
+                typer.echo(f"dlkit: warning: {message}", err=True)
+            else:
+                show(message, category, *rest, **named)
+
+        warnings.showwarning = brief
+        yield
+
+
 def _positive(**numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < 1:
@@ -327,7 +415,8 @@ def _sources(source: str) -> list[str]:
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     try:
-        raise SystemExit(app(standalone_mode=False) or 0)
+        with _notices():
+            raise SystemExit(app(standalone_mode=False) or 0)
     except UserError as error:
         _refuse(str(error))
     except UsageError as error:

@@ -17,6 +17,7 @@ import pytest
 
 import tiny
 from dlkit import __version__, cli
+from dlkit.data.pairs import read_split
 from dlkit.generator import load_student, load_teacher
 from dlkit.training import checkpoint
 
@@ -484,6 +485,21 @@ def test_a_long_source_is_refused_or_cut(sample: Run, world: World, tmp_path: Pa
 
 
 # --- eval
+
+
+def test_sample_writes_decode_files(run: Run, world: World, tmp_path: Path) -> None:
+    start = ["sample", "--model", world.teacher, "--steps", 2, "--samples", 2, "--seed", 5]
+    given = ["--data", world.data, "--split", "valid", "--decodes", tmp_path / "out"]
+    result = fine(run(*start, *given))
+    files = [tmp_path / "out" / f"seed{seed}_step50.json" for seed in (5, 6)]
+    assert result.out == "".join(f"decoded: {file}\n" for file in files)
+    pairs = read_split(world.data, "valid")
+    for file in files:
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        assert [line["source"] for line in lines] == [f"[CLS] {pair.src} [SEP] [SEP]" for pair in pairs]
+    refused(run(*start, "--decodes", tmp_path / "out"), "--decodes and --data go together")
+    refused(run(*start, *given, "--input", world.sources), "two places for sources")
+    refused(run(*start, *given, "--split", "dev"), "no dev data")
 
 
 def test_eval_scores_a_split(run: Run, world: World, tmp_path: Path) -> None:

@@ -221,6 +221,10 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def build_settings(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text())["backbone"]
+
+
 LAYER_NORM = "backbone.LayerNorm.bias"
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "it has no config.json"),
@@ -237,6 +241,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "wrong type": (lambda f: edit_config(f, seq_len="long"), "seq_len"),
     "unknown part": (lambda f: edit_config(f, sampler={"name": "one_stepp"}), "did you mean 'one_step'"),
     "other size": (lambda f: edit_config(f, space={"name": "embedding", "dim": 9}), "config.json implies"),
+    "huge vocabulary": (lambda f: edit_config(f, vocab_size=10_000_000), "config.json implies (10000000, 8)"),
+    "huge width": (lambda f: edit_config(f, space={"name": "embedding", "dim": 65_536}), "config.json implies"),
+    "width beyond reason": (lambda f: edit_config(f, space={"name": "embedding", "dim": 10**30}), "space"),
+    "fewer words": (lambda f: edit_config(f, vocab_size=9), "config.json implies (9, 8)"),
+    "deeper": (
+        lambda f: edit_config(f, backbone={**build_settings(f), "layers": 3}),
+        "lacks backbone.input_transformers.layer.1.",
+    ),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
     "weights cut": (lambda f: cut(f / "model.safetensors"), "damaged or cut short"),
     "weights empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "damaged or cut short"),
@@ -258,6 +270,26 @@ def test_damaged_folders(folder: Path, damage: tuple[Callable[[Path], Any], str]
     harm, complaint = damage
     harm(folder)
     told_in_one_line(lambda: load(folder), complaint)
+
+
+@pytest.mark.parametrize("vocab_size", [10_000_000, 9])
+def test_a_network_is_not_built_before_its_weights_are_known_to_fit(
+    vocab_size: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[str] = []
+    fresh = Architecture.build
+
+    def watched(self: Architecture, seed: int = 0) -> Any:
+        built = fresh(self, seed)
+        devices.append(built.space.table.device.type)
+        return built
+
+    monkeypatch.setattr(Architecture, "build", watched)
+    load(folder)
+    assert devices == ["meta", "cpu"]
+    edit_config(folder, vocab_size=vocab_size)
+    told_in_one_line(lambda: load(folder), "config.json implies")
+    assert devices == ["meta", "cpu", "meta"]
 
 
 def test_folders_that_are_not_models(tmp_path: Path, folder: Path) -> None:

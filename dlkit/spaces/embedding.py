@@ -54,7 +54,7 @@ class EmbeddingSpec(Part):
         dim: width d of an embedding.
     """
 
-    dim: int = Field(default=128, ge=1)
+    dim: int = Field(default=128, ge=1, le=65_536)
 
     def build(self, vocab_size: int) -> EmbeddingSpace:
         """A space with N(0, 1) embeddings, as the original starts from."""

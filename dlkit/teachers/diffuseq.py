@@ -1,5 +1,7 @@
 """The DiffuSeq family."""
 
+from pathlib import Path
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -10,7 +12,10 @@ from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
 from dlkit.spaces.embedding import sigma_0_noised
 from dlkit.teachers import register
-from dlkit.teachers._base import FitBatch, TeacherFamily
+from dlkit.teachers._base import FitBatch, Original, ReadOptions, TeacherFamily, TeacherParts
+from dlkit.teachers._diffuseq_read import read_run
+from dlkit.teachers._diffuseq_run import recognises
+from dlkit.teachers._diffuseq_write import write_run
 
 
 @register(
@@ -27,7 +32,18 @@ class Diffuseq(TeacherFamily):
         tT           |alpha(1) x_start|^2, nearly zero under the sqrt schedule
 
     with x_start = E[w] + sigma_0 eps_0 and the source of x_t held at x_start (the noisy anchor of the original).
+
+    Official checkpoints are run folders with ``ema_RATE_STEP.pt`` and ``training_args.json``; Diffusion-LM's are alike.
     """
+
+    def recognises(self, path: Path) -> bool:
+        return recognises(path)
+
+    def read(self, path: Path, options: ReadOptions) -> Original:
+        return read_run(path, options)
+
+    def write(self, folder: Path, parts: TeacherParts) -> None:
+        write_run(folder, parts)
 
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:
         process, space = denoiser.process, denoiser.space
