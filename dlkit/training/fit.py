@@ -154,9 +154,10 @@ class Fitter:
         for ids, mask, index in zip(
             draw.batch.ids.split(size), draw.batch.mask.split(size), draw.index.split(size), strict=True
         ):
-            streams = {name: Stream(self.seed, f"fit/{name}", step) for name in ("time", "eps_0", "eps_t")}
+            streams = {name: Stream(self.seed, f"fit/{name}", step) for name in ("time", "eps_0", "eps_t", "absorb")}
             t = self.settings.time_sampler.sample(streams["time"].uniform(index), schedule)
-            yield FitBatch(ids, mask, t, streams["eps_0"].normal(index, *shape), streams["eps_t"].normal(index, *shape))
+            eps_0, eps_t = (streams[name].normal(index, *shape) for name in ("eps_0", "eps_t"))
+            yield FitBatch(ids, mask, t, eps_0, eps_t, streams["absorb"].uniform(index, ids.shape[1]))
 
     def averaged(self) -> Teacher:
         """The teacher with the averaged weights, as a model of its own."""
