@@ -17,7 +17,7 @@ from dlkit.schedules._table import TableSchedule
 class LinearSchedule(TableSchedule):
     """beta rises from .1/T to 20/T, which is DDPM's 1e-4 to .02 at T = 1000. With fewer than 20 steps beta would pass 1."""
 
-    steps: int = Field(default=2000, ge=20, le=100_000)
+    steps: int = Field(default=2000, ge=20, le=9000)
 
     def betas(self) -> Float[Tensor, " steps"]:
         return torch.linspace(0.1 / self.steps, 20.0 / self.steps, self.steps, dtype=torch.float64)

@@ -19,7 +19,7 @@ _FIRST = 10
 class PwLinSchedule(TableSchedule):
     """beta falls from .1/T + .01 to .1/T over 10 steps, then rises from .1/T to 20/T, both linearly."""
 
-    steps: int = Field(default=2000, ge=20, le=100_000)
+    steps: int = Field(default=2000, ge=20, le=9000)
 
     def betas(self) -> Float[Tensor, " steps"]:
         low, high = 0.1 / self.steps, 20.0 / self.steps

@@ -19,7 +19,7 @@ from dlkit.schedules._table import TableSchedule
 class TruncCosSchedule(TableSchedule):
     """alpha_bar_i = f(i/T) with f(u) = cos^2((u + .1) / 1.1 pi/2): index 0 has f(0) = .98."""
 
-    steps: int = Field(default=2000, ge=2, le=100_000)
+    steps: int = Field(default=2000, ge=2, le=9000)
 
     def betas(self) -> Float[Tensor, " steps"]:
         u = torch.arange(self.steps, dtype=torch.float64) / self.steps

@@ -17,7 +17,7 @@ from dlkit.schedules._table import TableSchedule
 class TruncLinSchedule(TableSchedule):
     """beta rises linearly from .1/T + .01 to 20/T + .01. With fewer than 21 steps beta would pass 1."""
 
-    steps: int = Field(default=2000, ge=21, le=100_000)
+    steps: int = Field(default=2000, ge=21, le=9000)
 
     def betas(self) -> Float[Tensor, " steps"]:
         return torch.linspace(0.1 / self.steps + 0.01, 20.0 / self.steps + 0.01, self.steps, dtype=torch.float64)
