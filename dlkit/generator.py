@@ -122,6 +122,7 @@ class TextModel:
         most = getattr(self.architecture.process.noise_schedule, "steps", None)
         if most is not None and chosen.steps > most:
             raise UserError(f"steps={chosen.steps} is more than the {most} steps this model was trained with")
+        chosen.calls(self.architecture.process.noise_schedule)  # refuses what this schedule cannot do, before any work
         return chosen
 
     def generate(self, sources: Sequence[str], **options: Any) -> list[list[str]]:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dlkit.decoders import register
 from dlkit.decoders._base import Decoder
+from dlkit.kernels.best_token import best_token
 from dlkit.spaces.embedding import EmbeddingSpace
 
 
@@ -17,4 +18,4 @@ class LinearHead(Decoder):
     """argmax_v (x . E_v + bias_v)."""
 
     def decode(self, x: Float[Tensor, "b l d"], space: EmbeddingSpace) -> Int[Tensor, "b l"]:
-        return space.logits(x).argmax(-1)
+        return best_token(x, space.lm_head.weight, space.lm_head.bias)

@@ -113,7 +113,7 @@ def evaluate(
         name=name or f"{model.kind} {chosen.registered_name} {chosen.steps}",
         kind=model.kind,
         sampler=chosen.spec(),
-        nfe=chosen.steps,
+        nfe=chosen.calls(model.architecture.process.noise_schedule),
         mbr=mbr,
         num_samples=count,
         n_sources=len(held_out.pairs),

@@ -13,13 +13,24 @@ class EmbeddingSpace(nn.Module):
     """x0 = E[w]: one row of a table for each token; ``lm_head`` reads states through the same table plus a bias.
 
     Parameters carry the names of the original DiffuSeq network.
+
+    Attributes:
+        mean_embed: the mean m of the prior N(m, I) where a process learns one (DiffuSeq-v2), else None.
     """
+
+    mean_embed: nn.Parameter | None
 
     def __init__(self, vocab_size: int, dim: int) -> None:
         super().__init__()
         self.word_embedding = nn.Embedding(vocab_size, dim)
         self.lm_head = nn.Linear(dim, vocab_size)
         self.lm_head.weight = self.word_embedding.weight
+        self.register_parameter("mean_embed", None)
+
+    def learn_mean(self) -> None:
+        """Give the prior a mean, drawn from N(0, 1/sqrt(d)) as the original does, if it has none yet."""
+        if self.mean_embed is None:
+            self.mean_embed = nn.Parameter(torch.randn(self.dim, device=self.table.device) * self.dim**-0.5)
 
     @property
     def dim(self) -> int:

@@ -25,6 +25,7 @@ class FitBatch:
     Attributes:
         ids: tokens; mask: True where the text is generated.
         t: times; eps_0, eps_t: standard normal states.
+        u: uniforms that choose the tokens that the process absorbs; none are needed if it absorbs none.
     """
 
     ids: Int[Tensor, "b l"]
@@ -32,6 +33,7 @@ class FitBatch:
     t: Float[Tensor, " b"]
     eps_0: Float[Tensor, "b l d"]
     eps_t: Float[Tensor, "b l d"]
+    u: Float[Tensor, "b l"] | None = None
 
 
 @dataclass(frozen=True)

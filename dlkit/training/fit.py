@@ -161,10 +161,11 @@ class Fitter:
     def microbatches(self, draw: Draw, t: Tensor, step: int) -> Iterator[FitBatch]:
         """The batch in pieces, with all random numbers drawn."""
         shape = (draw.batch.ids.shape[1], self.denoiser.space.dim)
-        eps_0, eps_t = (Stream(self.seed, f"fit/{name}", step) for name in ("eps_0", "eps_t"))
+        eps_0, eps_t, absorb = (Stream(self.seed, f"fit/{name}", step) for name in ("eps_0", "eps_t", "absorb"))
         whole = (draw.batch.ids, draw.batch.mask, t, draw.index)
         for ids, mask, times, index in zip(*(rows.split(self.microbatch) for rows in whole), strict=True):
-            yield FitBatch(ids, mask, times, eps_0.normal(index, *shape), eps_t.normal(index, *shape))
+            noise = eps_0.normal(index, *shape), eps_t.normal(index, *shape), absorb.uniform(index, ids.shape[1])
+            yield FitBatch(ids, mask, times, *noise)
 
     def averaged(self) -> Teacher:
         """The teacher with the averaged weights, as a model of its own."""

@@ -122,7 +122,7 @@ class Studio:
 
     def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
-        return cond.apply(self.networks.student.predict(z, t, cond).x0)
+        return cond.apply(self.networks.student.predict(self.process.prior(z), t, cond).x0)
 
     def noised(self, x0: Float[Tensor, "b l d"], draw: Draw, name: str, step: int) -> Noised:
         """Noise states at times of the stage's distribution; generated and real text go the same way."""

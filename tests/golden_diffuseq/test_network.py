@@ -6,7 +6,6 @@ from torch.testing import assert_close
 from dlkit.backbones.diffuseq import DiffuseqSpec, sinusoid
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.processes.gaussian import GaussianProcess
-from dlkit.kernels.nearest_token import nearest_token
 from dlkit.spaces.embedding import EmbeddingSpace
 from dlkit.teachers.diffuseq import official_state
 from golden_arrays import arrays, network, tolerance
@@ -83,12 +82,3 @@ def test_forward_without_projections() -> None:
     output, _ = denoiser.backbone(golden["x"], golden["timesteps"])
     assert_close(output, golden["output"], **close)
     assert_close(denoiser.space.logits(output), golden["logits"], **close)
-
-
-def test_rounding() -> None:
-    denoiser, golden = network(), arrays("rounding")
-    table = denoiser.space.table
-    assert_close(table, golden["table"], rtol=0, atol=0)
-    assert torch.equal(nearest_token(golden["query"], table), golden["indices"])
-    assert torch.equal(denoiser.space.embed(nearest_token(golden["x"], table)), golden["x_rounded"])
-    assert torch.equal(denoiser.space.logits(golden["query"][None]).argmax(-1)[0], golden["argmax_logits"])

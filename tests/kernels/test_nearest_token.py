@@ -28,7 +28,7 @@ def test_equals_brute_force(n: int, v: int, d: int, seed: int) -> None:
 def test_chunks_do_not_matter(chunk: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x, table = torch.randn(2, 10, 4, generator=generator), torch.randn(7, 4, generator=generator)
-    chosen = nearest_token(x, table, chunk=chunk)
+    chosen = nearest_token(x, table, elements=7 * chunk)
     assert chosen.shape == (2, 10)
     assert torch.equal(chosen, nearest_token(x, table))
 
