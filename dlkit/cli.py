@@ -50,6 +50,10 @@ StepsOption = Annotated[
 SamplerOption = Annotated[
     str | None, typer.Option("--sampler", help="name, or settings such as '{name: ancestral, rounding: true}'")
 ]
+DecoderOption = Annotated[
+    str | None, typer.Option("--decoder", help="name, or settings such as '{name: logits, top_p: 0.9}'")
+]
+MbrOption = Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")]
 SamplesOption = Annotated[int, typer.Option("--samples", help="texts for each source")]
 
 
@@ -146,7 +150,9 @@ def sample(
     source: Annotated[str, typer.Option("--input", help="file with one source a line, or - for standard input")] = "-",
     steps: StepsOption = None,
     sampler: SamplerOption = None,
+    decoder: DecoderOption = None,
     samples: SamplesOption = 1,
+    mbr: MbrOption = 0,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
 ) -> None:
@@ -157,7 +163,14 @@ def sample(
 
     loaded = load(model)
     texts = loaded.generate(
-        sources, num_samples=samples, steps=steps, sampler=_sampler(sampler), seed=seed, batch_size=batch
+        sources,
+        num_samples=samples,
+        mbr=mbr,
+        steps=steps,
+        sampler=_part("--sampler", sampler),
+        decoder=_part("--decoder", decoder),
+        seed=seed,
+        batch_size=batch,
     )
     for text, hypotheses in zip(sources, texts, strict=True):
         typer.echo(json.dumps({"source": text, "hypotheses": hypotheses}, ensure_ascii=False))
@@ -172,9 +185,10 @@ def evaluate(
     ] = "test",
     protocol: Annotated[str, typer.Option("--protocol", help="how texts are scored: diffuseq or raw")] = "diffuseq",
     samples: SamplesOption = 1,
-    mbr: Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")] = 0,
+    mbr: MbrOption = 0,
     steps: StepsOption = None,
     sampler: SamplerOption = None,
+    decoder: DecoderOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources")] = None,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
@@ -182,8 +196,6 @@ def evaluate(
 ) -> None:
     """Score a model on a split."""
     _positive(steps=steps, samples=samples, batch=batch, limit=limit)
-    if mbr == 1 or mbr < 0:
-        raise UserError(f"--mbr {mbr}: give 0 for none, or at least 2 candidates to choose from")
     if file is not None and (not file.name or file.is_dir()):
         raise UserError(f"--json {file}: give the name of a file")
     from dlkit.evaluation.folder import evaluate_folder
@@ -198,7 +210,8 @@ def evaluate(
         num_samples=samples,
         mbr=mbr,
         steps=steps,
-        sampler=_sampler(sampler),
+        sampler=_part("--sampler", sampler),
+        decoder=_part("--decoder", decoder),
         limit=limit,
         seed=seed,
         batch_size=batch,
@@ -255,7 +268,8 @@ def _positive(**numbers: int | None) -> None:
             raise UserError(f"--{name} {number}: give at least 1")
 
 
-def _sampler(text: str | None) -> Any:
+def _part(option: str, text: str | None) -> Any:
+    """A name as it stands; settings read as YAML."""
     if text is None or not text.lstrip().startswith("{"):
         return text
     import yaml
@@ -263,7 +277,7 @@ def _sampler(text: str | None) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UserError(f"--sampler {text}: not a YAML mapping; write '{{name: ancestral, rounding: true}}'") from None
+        raise UserError(f"{option} {text}: not a YAML mapping; write '{{name: ..., setting: value}}'") from None
 
 
 def _sources(source: str) -> list[str]:
