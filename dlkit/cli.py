@@ -53,6 +53,10 @@ StepsOption = Annotated[
 SamplerOption = Annotated[
     str | None, typer.Option("--sampler", help="name, or settings such as '{name: ancestral, rounding: true}'")
 ]
+DecoderOption = Annotated[
+    str | None, typer.Option("--decoder", help="name, or settings such as '{name: logits, top_p: 0.9}'")
+]
+MbrOption = Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")]
 SamplesOption = Annotated[int, typer.Option("--samples", help="texts for each source")]
 
 
@@ -192,7 +196,9 @@ def sample(
     source: Annotated[str, typer.Option("--input", help="file with one source a line, or - for standard input")] = "-",
     steps: StepsOption = None,
     sampler: SamplerOption = None,
+    decoder: DecoderOption = None,
     samples: SamplesOption = 1,
+    mbr: MbrOption = 0,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
     decodes: Annotated[
@@ -203,35 +209,42 @@ def sample(
 ) -> None:
     """Write texts: one JSON line for each source."""
     _positive(steps=steps, samples=samples, batch=batch)
+    parts = {"sampler": _part("--sampler", sampler), "decoder": _part("--decoder", decoder)}
     if (decodes is None) != (data is None):
         raise UserError(
             "--decodes and --data go together: the one is the folder to write, the other has the references"
         )
     if decodes is not None and data is not None:
-        if source != "-":
-            raise UserError("--input and --data are two places for sources; leave one of them out")
-        return _decode(model, data, split, decodes, samples, seed, sampler=_sampler(sampler), steps=steps, batch=batch)
+        if source != "-" or mbr:
+            raise UserError(
+                "--decodes takes its sources from --data and writes all samples; leave --input and --mbr out"
+            )
+        return _decode(model, data, split, decodes, samples, seed, steps=steps, batch_size=batch, **parts)
     sources = _sources(source)
     from dlkit.generator import load
 
     loaded = load(model)
     texts = loaded.generate(
-        sources, num_samples=samples, steps=steps, sampler=_sampler(sampler), seed=seed, batch_size=batch
+        sources,
+        num_samples=samples,
+        mbr=mbr,
+        steps=steps,
+        seed=seed,
+        batch_size=batch,
+        **parts,
     )
     for text, hypotheses in zip(sources, texts, strict=True):
         typer.echo(json.dumps({"source": text, "hypotheses": hypotheses}, ensure_ascii=False))
 
 
-def _decode(
-    model: Path, data: Path, split: str, out: Path, samples: int, seed: int, *, sampler: Any, steps: Any, batch: int
-) -> None:
+def _decode(model: Path, data: Path, split: str, out: Path, samples: int, seed: int, **options: Any) -> None:
     from dlkit.data.pairs import read_split
     from dlkit.evaluation.decoding import clamp_of, decode, write_decodes
     from dlkit.generator import load
 
     pairs, loaded, seeds = read_split(data, split), load(model), range(seed, seed + samples)
-    chosen = loaded.choose_sampler(sampler, steps)
-    decoded = decode(loaded, pairs, seeds, sampler=chosen, batch_size=batch)
+    chosen = loaded.choose_sampler(options.pop("sampler"), options.pop("steps"))
+    decoded = decode(loaded, pairs, seeds, sampler=chosen, **options)
     for file in write_decodes(out, decoded, seeds, clamp_of(loaded, chosen)):
         typer.echo(f"decoded: {file}")
 
@@ -259,9 +272,10 @@ def evaluate(
         typer.Option("--bertscore", help="BERTScore by this model: folder, hub name, or '{model: DIR, layer: 9}'"),
     ] = None,
     samples: SamplesOption = 1,
-    mbr: Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")] = 0,
+    mbr: MbrOption = 0,
     steps: StepsOption = None,
     sampler: SamplerOption = None,
+    decoder: DecoderOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources")] = None,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
@@ -269,14 +283,12 @@ def evaluate(
 ) -> None:
     """Score a model on a split, or texts in files."""
     _positive(steps=steps, samples=samples, batch=batch, limit=limit)
-    if mbr == 1 or mbr < 0:
-        raise UserError(f"--mbr {mbr}: give 0 for none, or at least 2 candidates to choose from")
     if file is not None and (not file.name or file.is_dir()):
         raise UserError(f"--json {file}: give the name of a file")
     if decodes is None and (model is None or data is None):
         raise UserError("give --model with --data to score a model, or --decodes to score texts in files")
-    if decodes is not None and (steps is not None or sampler is not None or samples != 1):
-        raise UserError("--steps, --sampler and --samples say how to write; leave them out with --decodes")
+    if decodes is not None and (steps is not None or sampler is not None or decoder is not None or samples != 1):
+        raise UserError("--steps, --sampler, --decoder and --samples say how to write; leave them out with --decodes")
     from dlkit.evaluation.folder import evaluate_folder
     from dlkit.evaluation.protocol import rules
     from dlkit.evaluation.score_files import score_files
@@ -301,7 +313,8 @@ def evaluate(
             num_samples=samples,
             mbr=mbr,
             steps=steps,
-            sampler=_sampler(sampler),
+            sampler=_part("--sampler", sampler),
+            decoder=_part("--decoder", decoder),
             limit=limit,
             seed=seed,
             batch_size=batch,
@@ -375,10 +388,11 @@ def _positive(**numbers: int | None) -> None:
             raise UserError(f"--{name} {number}: give at least 1")
 
 
-def _sampler(text: str | None) -> Any:
+def _part(option: str, text: str | None) -> Any:
+    """A name as it stands; settings read as YAML."""
     if text is None or not text.lstrip().startswith("{"):
         return text
-    return _mapping("--sampler", text, "{name: ancestral, rounding: true}")
+    return _mapping(option, text, "{name: ..., setting: value}")
 
 
 def _bertscore(text: str) -> Any:

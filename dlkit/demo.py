@@ -16,7 +16,7 @@ from dlkit.evaluation.protocol import Protocol
 from dlkit.evaluation.report import report_dict, write_report
 from dlkit.evaluation.timing import fewest_steps, time_models
 from dlkit.files import atomic_folder, read_json, write_json
-from dlkit.generator import OneStepGenerator, Teacher, TextModel, load_student, load_teacher
+from dlkit.generator import OneStepGenerator, Teacher, TextModel, load_student, load_teacher, sample_keys
 from dlkit.training.data import HeldOut
 from dlkit.training.distill import distill
 from dlkit.training.fit import fit
@@ -243,10 +243,10 @@ def _emergence(teacher: Teacher, student: OneStepGenerator, source: str, seed: i
 def _watch(model: TextModel, source: str, seed: int, **sampling: Any) -> list[dict[str, Any]]:
     """What the model would write after each call."""
     seen: list[dict[str, Any]] = []
-    length = len(model.tokenizer.encode(source)) + 1
+    length, keys = len(model.tokenizer.encode(source)) + 1, sample_keys([source], 1)
 
     def observe(k: int, t: float, x_t: Tensor, x0: Tensor) -> None:
-        tokens = model.architecture.decoder.decode(x0, model.denoiser.space)[0, length:].tolist()
+        tokens = model.read(x0, keys, seed)[0, length:].tolist()
         seen.append({"call": k + 1, "t": round(t, 4), "text": model.tokenizer.decode(model.until_end(tokens))})
 
     model.generate([source], seed=seed, observe=observe, **sampling)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -26,6 +26,7 @@ from dlkit.diffusion import processes
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import Notice, UserError
 from dlkit.files import atomic_folder, read_json, write_json
+from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.part import from_spec, part_of, validated
 from dlkit.randomness import Stream, hash64
 from dlkit.recipe import Fit, Model, Recipe, Spec
@@ -125,15 +126,31 @@ class TextModel:
         chosen.calls(self.architecture.process.noise_schedule)  # refuses what this schedule cannot do, before any work
         return chosen
 
-    def generate(self, sources: Sequence[str], **options: Any) -> list[list[str]]:
-        """Write texts; see :meth:`generate_tokens` for the options.
+    def generate(
+        self, sources: Sequence[str], *, num_samples: int = 1, mbr: int = 0, **options: Any
+    ) -> list[list[str]]:
+        """Write texts.
+
+        With ``mbr=K``, K candidates are written for each source, and of these minimum Bayes risk chooses one: the text
+        that the others agree with most, by sentence BLEU.
+
+        Args:
+            sources: texts to write for.
+            num_samples: texts for each.
+            mbr: candidates for minimum Bayes risk; 0 chooses nothing.
+            options: see :meth:`generate_tokens`.
 
         Returns:
-            for each source its ``num_samples`` texts: what stands between [CLS] and the first [SEP].
+            for each source its texts, ``num_samples`` or one chosen: what stands between [CLS] and the first [SEP].
+
+        Raises:
+            UserError: a source does not fit, or an argument is out of range.
         """
-        groups = self.generate_tokens(sources, **options)
-        texts = self.tokenizer.decode_batch([self.until_end(ids) for group in groups for ids in group])
-        return _grouped(texts, options.get("num_samples", 1))
+        count = candidates(num_samples, mbr)
+        groups = self.generate_tokens(sources, num_samples=count, **options)
+        written = self.tokenizer.decode_batch([self.until_end(ids) for group in groups for ids in group])
+        texts = _grouped(written, count)
+        return choose_by_mbr(texts) if mbr else texts
 
     @torch.inference_mode()
     def generate_tokens(
@@ -150,14 +167,14 @@ class TextModel:
     ) -> list[list[list[int]]]:
         """The tokens of all generated positions, padding included.
 
-        The noise of a text is a function of (seed, source, number of the sample): batch mates do not change it.
+        All that is random in a text is a function of (seed, source, number of the sample): batch mates do not change it.
 
         Args:
             sources: texts to write for.
             num_samples: texts for each.
             steps: network calls; None is the model's own default.
             sampler: name or settings; None is the model's own.
-            seed: of the noise.
+            seed: of the noise, and of what the decoder draws.
             batch_size: texts written at once.
             decoder: name or settings; None is the model's own.
             observe: called after each network call, see :class:`dlkit.samplers._base.Sampler`.
@@ -170,15 +187,29 @@ class TextModel:
         chosen = self.choose_sampler(sampler, steps)
         reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
         rows, masks = self._encode(sources)
-        hashes = [hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)]
-        keys = torch.tensor(hashes, dtype=torch.int64)
+        keys = sample_keys(sources, num_samples)
         wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
         written: list[list[int]] = []
         for part in torch.arange(len(wanted)).split(batch_size):
             ids, mask = rows[wanted[part]].to(self.device), masks[wanted[part]].to(self.device)
-            x = self._states(chosen, ids, mask, keys[part].to(self.device), seed, observe)
-            written += _where(reader.decode(x, self.denoiser.space), mask)
+            own = keys[part].to(self.device)
+            x = self._states(chosen, ids, mask, own, seed, observe)
+            written += _where(self.read(x, own, seed, reader), mask)
         return _grouped(written, num_samples)
+
+    def read(
+        self, x: Float[Tensor, "b l d"], keys: Int[Tensor, " b"], seed: int = 0, decoder: Decoder | None = None
+    ) -> Int[Tensor, "b l"]:
+        """The tokens of states; what a decoder draws is a function of (seed, key, position).
+
+        Args:
+            x: states.
+            keys: of the samples, from :func:`sample_keys`.
+            seed: of generation.
+            decoder: None is the model's own.
+        """
+        u = Stream(seed, "decode").uniform(keys.to(x.device), x.shape[1])
+        return (decoder or self.architecture.decoder).decode(x, self.denoiser.space, u)
 
     def _encode(self, sources: Sequence[str]) -> tuple[Int[Tensor, "n l"], Tensor]:
         arch, tok = self.architecture, self.tokenizer
@@ -408,6 +439,25 @@ def _load_weights(denoiser: Denoiser, file: Path) -> None:
     with _reading(file):
         state = load_file(file)
     denoiser.load_state_dict({**state, _TIED: state["space.word_embedding.weight"]})
+
+
+def sample_keys(sources: Sequence[str], num_samples: int) -> Int[Tensor, " n"]:
+    """What the random draws of each text depend on besides the seed; the samples of a source stand together."""
+    hashes = [hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)]
+    return torch.tensor(hashes, dtype=torch.int64)
+
+
+def candidates(num_samples: int, mbr: int) -> int:
+    """Texts to write for each source, so that minimum Bayes risk can choose one of ``mbr``, or all count.
+
+    Raises:
+        UserError: there is nothing to choose from, or both numbers ask for several texts and differ.
+    """
+    if mbr < 0 or mbr == 1:
+        raise UserError(f"mbr={mbr}: give 0 for none, or at least 2 candidates to choose from")
+    if mbr and num_samples not in (1, mbr):
+        raise UserError(f"mbr={mbr} with num_samples={num_samples}: give one of the two; mbr is the number of texts")
+    return mbr or num_samples
 
 
 def _where(tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> list[list[int]]:

@@ -432,6 +432,20 @@ def test_sample_writes_a_line_for_each_source(sample: Run) -> None:
     assert fine(sample("--seed", 1)).out == fine(sample("--seed", 1, "--batch", 1)).out != fine(sample()).out
 
 
+def test_sample_chooses_by_minimum_bayes_risk(sample: Run) -> None:
+    candidates, chosen = (
+        [json.loads(line)["hypotheses"] for line in fine(sample(option, 4)).out.splitlines()]
+        for option in ("--samples", "--mbr")
+    )
+    assert [len(texts) for texts in chosen] == [1, 1]
+    assert all(texts[0] in among for texts, among in zip(chosen, candidates, strict=True))
+
+
+def test_sample_takes_decoders(sample: Run) -> None:
+    cold, hot = (fine(sample("--decoder", f"{{name: logits, temperature: {t}}}")).out for t in ("0", "5.0"))
+    assert cold == fine(sample("--decoder", "linear_head")).out != hot
+
+
 def test_sample_reads_standard_input(sample: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
@@ -458,6 +472,14 @@ def test_sample_takes_samplers(sampler: str, sample: Run) -> None:
         (["--sampler", "{name: ddim, stepz: 3}"], "samplers 'ddim': unknown key 'stepz'; did you mean 'steps'?"),
         (["--sampler", "{name: ddim"], "not a YAML mapping"),
         (["--sampler", "{steps: 3}"], "lack a 'name'"),
+        (["--decoder", "neerest"], "decoders: nothing is called 'neerest'; did you mean 'nearest'?"),
+        (
+            ["--decoder", "{name: logits, top_p: 2}"],
+            "decoders 'logits': top_p: Input should be less than or equal to 1",
+        ),
+        (["--decoder", "{name: logits"], "--decoder {name: logits: not a YAML mapping"),
+        (["--mbr", 1], "mbr=1: give 0 for none, or at least 2 candidates"),
+        (["--mbr", 4, "--samples", 2], "mbr=4 with num_samples=2: give one of the two"),
         (["--sampler", "one_step"], "samplers 'one_step': steps: Input should be less than or equal to 1"),
         (["--model", "nowhere"], "nowhere does not exist"),
         (["--input", "nowhere"], "cannot read nowhere: No such file or directory"),
@@ -505,8 +527,12 @@ def test_sample_writes_decode_files(run: Run, world: World, tmp_path: Path) -> N
 def test_eval_scores_a_split(run: Run, world: World, tmp_path: Path) -> None:
     args = ["eval", "--model", world.teacher, "--data", world.data, "--steps", 2, "--limit", 3]
     assert "bleu" in json.loads(fine(run(*args)).out.splitlines()[0])
-    fine(run(*args, "--split", "valid", "--json", tmp_path / "report.json"))
-    assert json.loads((tmp_path / "report.json").read_text())["models"][0]["metrics"]["bleu"] >= 0.0
+    decoder = "{name: logits, top_k: 3}"
+    fine(run(*args, "--split", "valid", "--mbr", 2, "--decoder", decoder, "--json", tmp_path / "report.json"))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["models"][0]["metrics"]["bleu"] >= 0.0
+    assert report["models"][0]["mbr"] == 2
+    assert report["protocol"]["decoder"] == {"name": "logits", "temperature": 1.0, "top_k": 3, "top_p": 1.0}
 
 
 def test_eval_scores_files(run: Run, world: World, tmp_path: Path) -> None:
@@ -534,7 +560,7 @@ def test_eval_scores_files(run: Run, world: World, tmp_path: Path) -> None:
         (["--split", "tset"], "no tset data"),
         (["--protocol", "mine"], "mine"),
         (["--json", "."], "--json .: give the name of a file"),
-        (["--mbr", 1], "--mbr 1: give 0 for none, or at least 2 candidates"),
+        (["--mbr", 1], "mbr=1: give 0 for none, or at least 2 candidates"),
         (["--limit", 0], "--limit 0: give at least 1"),
         (["--model", "nowhere"], "nowhere does not exist"),
         (["--data", "nowhere"], "nowhere: no such data folder"),

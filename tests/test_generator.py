@@ -9,9 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dlkit import decoders
 from dlkit.data.tokenizer import Tokenizer, make_tokenizer
 from dlkit.errors import UserError
-from dlkit.generator import Architecture, OneStepGenerator, Teacher, TextModel, load, load_student, load_teacher
+from dlkit.generator import (
+    Architecture,
+    OneStepGenerator,
+    Teacher,
+    TextModel,
+    load,
+    load_student,
+    load_teacher,
+    sample_keys,
+)
+from dlkit.metrics._mbr import mbr
+from dlkit.part import from_spec
 from dlkit.recipe import Recipe
 from dlkit.samplers.ddim import Ddim
 from dlkit.samplers.one_step import OneStep
@@ -24,6 +36,8 @@ SAMPLERS: list[dict[str, Any]] = [
     {"sampler": "ddim", "steps": 4},
     {"sampler": {"name": "ancestral", "rounding": True}, "steps": 3},
     {"sampler": "ddim", "steps": 2, "decoder": "nearest"},
+    {"decoder": {"name": "nearest", "metric": "cosine"}},
+    {"decoder": {"name": "logits", "temperature": 2.0, "top_k": 20, "top_p": 0.9}},
 ]
 
 
@@ -115,7 +129,35 @@ def test_only_free_positions_are_written(student: OneStepGenerator, tokenizer: T
 
 
 def test_no_sources_no_texts(student: OneStepGenerator) -> None:
-    assert student.generate([]) == []
+    assert student.generate([]) == student.generate([], mbr=3) == []
+
+
+def test_what_a_decoder_draws_is_a_function_of_seed_sample_and_position(student: OneStepGenerator) -> None:
+    x = torch.zeros(3, 6, student.denoiser.space.dim)  # the same logits everywhere: what differs, was drawn
+    hot: Any = from_spec(decoders.registry, {"name": "logits", "temperature": 50.0})
+    keys = sample_keys(SOURCES[:1], 3)
+    drawn = student.read(x, keys, 0, hot)
+    assert torch.equal(student.read(x, keys, 0, hot), drawn)
+    assert torch.equal(student.read(x[:1], keys[2:], 0, hot), drawn[2:])
+    assert torch.equal(student.read(x[:, :4], keys, 0, hot), drawn[:, :4])  # a longer text goes on as a shorter one
+    assert not torch.equal(student.read(x, keys, 1, hot), drawn)
+    assert len({tuple(row) for row in drawn.tolist()}) == 3
+    assert len(set(drawn[0].tolist())) > 1
+
+
+def test_a_cold_draw_is_the_highest_logit(student: OneStepGenerator) -> None:
+    expected = student.generate_tokens(SOURCES, decoder="linear_head")
+    for cold in ({"temperature": 0.0}, {"top_k": 1}):
+        assert student.generate_tokens(SOURCES, decoder={"name": "logits", **cold}) == expected
+
+
+def test_minimum_bayes_risk_chooses_among_the_samples(student: OneStepGenerator) -> None:
+    samples = student.generate(SOURCES, num_samples=5, seed=2)
+    chosen = student.generate(SOURCES, mbr=5, seed=2)
+    assert chosen == mbr(samples)
+    assert all(len(group) == 1 for group in chosen)
+    assert chosen != [group[:1] for group in samples]
+    assert student.generate(SOURCES[:1], num_samples=5, mbr=5, seed=2, batch_size=2) == chosen[:1]
 
 
 def test_calls_are_observed(student: OneStepGenerator, teacher: Teacher) -> None:
@@ -178,6 +220,10 @@ def test_saving_again_replaces_the_folder(student: OneStepGenerator, folder: Pat
         ({"sampler": "dimm"}, "did you mean 'ddim'"),
         ({"sampler": {"name": "ddim", "step": 3}}, "did you mean 'steps'"),
         ({"decoder": "neerest"}, "did you mean 'nearest'"),
+        ({"decoder": {"name": "logits", "top_p": 2.0}}, "top_p"),
+        ({"mbr": 1}, "mbr=1: give 0 for none, or at least 2 candidates"),
+        ({"mbr": -1}, "mbr=-1: give 0 for none"),
+        ({"mbr": 4, "num_samples": 2}, "give one of the two"),
         ({"num_samples": 0}, "num_samples and batch_size must be at least 1"),
         ({"batch_size": 0}, "num_samples and batch_size must be at least 1"),
     ],

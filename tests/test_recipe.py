@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dlkit.decoders.logits import Logits
 from dlkit.decoders.nearest import Nearest
 from dlkit.diffusion.time_samplers.uniform import UniformTime
 from dlkit.errors import UserError
@@ -187,7 +188,7 @@ def test_wrong_settings_are_told_in_one_line(data: dict[str, Any], message: str)
             {"objective": SqrtSchedule()},
             "objectives: SqrtSchedule is not one of these; known: " + OBJECTIVES,
         ),
-        ({"decoder": Ddim()}, "decoders: Ddim is not one of these; known: linear_head, nearest"),
+        ({"decoder": Ddim()}, "decoders: Ddim is not one of these; known: linear_head, logits, nearest"),
         ({"model": {"space": SqrtSchedule()}}, "spaces: SqrtSchedule is not one of these; known: embedding"),
         ({"model": {"family": Model().backbone}}, "teachers: DiffuseqSpec is not one of these; known: diffuseq"),
         ({"adv": Nearest()}, "objectives: Nearest is not one of these; known: " + OBJECTIVES),
@@ -227,7 +228,7 @@ RECIPES = st.builds(
     Recipe,
     objective=st.builds(Sid, mu=st.floats(-3, 3), weight=st.sampled_from(["l1", "snr", "none"])),
     adv=st.none() | st.builds(Adversarial, tap=st.integers(-3, 3)),
-    decoder=st.sampled_from(["linear_head", "nearest"]),
+    decoder=st.sampled_from(["linear_head", "nearest"]) | st.builds(Logits, top_p=st.floats(0.1, 1)),
     t_init=st.floats(1e-3, 1),
     batch_size=st.integers(1, 2**16),
     generator=st.builds(

@@ -15,6 +15,7 @@ from typing import Any
 from dlkit.data.pairs import Pair
 from dlkit.data.sequences import Overlong, merge_pair, merge_source
 from dlkit.data.tokenizer import Tokenizer
+from dlkit.decoders._base import Decoder
 from dlkit.evaluation.decodes import KEYS
 from dlkit.files import write_text
 from dlkit.generator import TextModel
@@ -67,6 +68,7 @@ def decode(
     *,
     sampler: str | dict[str, Any] | Sampler | None = None,
     steps: int | None = None,
+    decoder: str | dict[str, Any] | Decoder | None = None,
     batch_size: int = 256,
 ) -> Decoded:
     """Write a text for every source and seed; seed s gives what ``model.generate(sources, seed=s)`` does.
@@ -75,15 +77,16 @@ def decode(
         model: the writer.
         pairs: sources, and references of which the first counts.
         seeds: of the noise.
-        sampler, steps, batch_size: see :meth:`dlkit.generator.TextModel.generate_tokens`.
+        sampler, steps, decoder, batch_size: see :meth:`dlkit.generator.TextModel.generate_tokens`.
 
     Raises:
         UserError: as :meth:`dlkit.generator.TextModel.generate_tokens`.
     """
     sources = [pair.src for pair in pairs]
+    options: dict[str, Any] = {"sampler": sampler, "steps": steps, "decoder": decoder, "batch_size": batch_size}
     columns = []
     for seed in seeds:
-        tokens = model.generate_tokens(sources, sampler=sampler, steps=steps, seed=seed, batch_size=batch_size)
+        tokens = model.generate_tokens(sources, seed=seed, **options)
         columns.append([model.tokenizer.decode_marked(ids) for (ids,) in tokens])
     given = marked_pairs(pairs, model.tokenizer, model.architecture.seq_len, model.architecture.overlong)
     return Decoded(

@@ -11,10 +11,9 @@ from dlkit.data.pairs import Pair
 from dlkit.data.sequences import Overlong, merge_pair, merge_source
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.decoders._base import Decoder
-from dlkit.errors import UserError
 from dlkit.evaluation.comparison import compares_samples
 from dlkit.evaluation.protocol import rules, usual_metrics
-from dlkit.generator import TextModel
+from dlkit.generator import TextModel, candidates
 from dlkit.metrics._base import Cases, Metric, SourceMetric, mean
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.metrics.distinct_valid import DistinctValid, total_collapse
@@ -91,11 +90,9 @@ def evaluate(
     Raises:
         UserError: an argument is out of range, there are no sources, or a text does not fit the model.
     """
-    if mbr < 0 or (mbr and num_samples not in (1, mbr)):
-        raise UserError(f"mbr={mbr} with num_samples={num_samples}: give one of the two, as a positive number")
+    count = candidates(num_samples, mbr)
     settled = rules(protocol)
     chosen = model.choose_sampler(sampler, steps)
-    count = mbr or num_samples
     start = time.perf_counter()
     texts = model.generate(
         held_out.sources, num_samples=count, sampler=chosen, seed=seed, batch_size=batch_size, decoder=decoder

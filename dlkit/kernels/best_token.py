@@ -8,6 +8,7 @@ ELEMENTS = 1 << 22
 """Scores held at once unless told otherwise: 16 MiB of float32, whatever the batch and the vocabulary."""
 
 
+@torch.no_grad()  # a choice has no gradient
 def best_token(
     x: Float[Tensor, "*n d"], table: Float[Tensor, "v d"], bias: Float[Tensor, " v"], *, elements: int = ELEMENTS
 ) -> Int[Tensor, "*n"]:

@@ -106,14 +106,18 @@ def test_mbr_scores_the_choice_and_takes_diversity_from_all_candidates(teacher: 
     row, texts = evaluate(teacher, held_out, steps=2, mbr=4)
     assert (row.mbr, row.num_samples) == (4, 4) and all(len(group) == 4 for group in texts)
     normal = normalise(held_out, TOKENIZER, 24)
+    assert mbr(texts) == teacher.generate(held_out.sources, steps=2, mbr=4)
     assert row.metrics["rouge_l"] == metrics.get("rouge_l")().score(normal.cases(mbr(texts)))
     assert row.metrics["self_bleu"] == metrics.get("self_bleu")().score(normal.cases(texts))
     assert row.metrics["collapse_distinct_valid"] == 0.25
 
 
-@pytest.mark.parametrize("arguments", [{"mbr": -1}, {"mbr": 4, "num_samples": 2}])
-def test_contradictory_samples_are_refused(student: OneStepGenerator, arguments: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="give one of the two"):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"mbr": -1}, "at least 2 candidates"), ({"mbr": 4, "num_samples": 2}, "give one of the two")],
+)
+def test_contradictory_samples_are_refused(student: OneStepGenerator, arguments: dict[str, int], words: str) -> None:
+    with pytest.raises(UserError, match=words):
         evaluate(student, HeldOut(PAIRS, None), **arguments)
 
 
@@ -165,7 +169,7 @@ def test_the_protocol_names_everything(student: OneStepGenerator, tmp_path: Path
     write_split(tmp_path / "qqp" / "test.jsonl", PAIRS)
     protocol = Protocol.of(student, tmp_path / "qqp", "test", 6, name="diffuseq", mbr=3, decoder="nearest")
     assert protocol.data.folder == "qqp" and len(protocol.data.sha256) == 64
-    assert (protocol.num_samples, protocol.mbr, protocol.decoder) == (3, 3, {"name": "nearest"})
+    assert (protocol.num_samples, protocol.mbr, protocol.decoder) == (3, 3, {"name": "nearest", "metric": "l2"})
     assert set(protocol.metrics) == USUAL
     assert protocol.metrics["bleu"].endswith(f"(dlkit {protocol.versions['dlkit']})")
     assert protocol.precision == "float32" and protocol.versions["torch"] == torch.__version__
