@@ -515,12 +515,13 @@ def test_sample_writes_decode_files(run: Run, world: World, tmp_path: Path) -> N
     result = fine(run(*start, *given))
     files = [tmp_path / "out" / f"seed{seed}_step50.json" for seed in (5, 6)]
     assert result.out == "".join(f"decoded: {file}\n" for file in files)
-    pairs = read_split(world.data, "valid")
+    tokenizer = load_teacher(world.teacher).tokenizer
+    sources = [tokenizer.decode(tokenizer.encode(pair.src)) for pair in read_split(world.data, "valid")]
     for file in files:
         lines = [json.loads(line) for line in file.read_text().splitlines()]
-        assert [line["source"] for line in lines] == [f"[CLS] {pair.src} [SEP] [SEP]" for pair in pairs]
+        assert [line["source"] for line in lines] == [f"[CLS] {source} [SEP] [SEP]" for source in sources]
     refused(run(*start, "--decodes", tmp_path / "out"), "--decodes and --data go together")
-    refused(run(*start, *given, "--input", world.sources), "two places for sources")
+    refused(run(*start, *given, "--input", world.sources), "leave --input and --mbr out")
     refused(run(*start, *given, "--split", "dev"), "no dev data")
 
 
@@ -570,7 +571,7 @@ def test_eval_scores_files(run: Run, world: World, tmp_path: Path) -> None:
         (["--bertscore", "no/model/here"], "cannot read the model no/model/here"),
         (["--bertscore", "{model: x, depth: 3}"], "unknown key 'depth'"),
         (["--bertscore", "{model"], "--bertscore {model: not a YAML mapping; write '{model: DIR, layer: 9}'"),
-        (["--decodes", "x"], "--steps, --sampler and --samples say how to write"),
+        (["--decodes", "x"], "--steps, --sampler, --decoder and --samples say how to write"),
     ],
 )
 def test_eval_refuses(args: list[object], words: str, run: Run, world: World) -> None:

@@ -48,6 +48,7 @@ class Decoder(Part):
         """
 
 
+@torch.no_grad()  # a choice has no gradient
 def by_logits(
     x: Float[Tensor, "b l d"],
     space: Readable,
