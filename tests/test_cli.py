@@ -487,10 +487,11 @@ def test_sample_writes_decode_files(run: Run, world: World, tmp_path: Path) -> N
     result = fine(run(*start, *given))
     files = [tmp_path / "out" / f"seed{seed}_step50.json" for seed in (5, 6)]
     assert result.out == "".join(f"decoded: {file}\n" for file in files)
-    pairs = read_split(world.data, "valid")
+    tokenizer = load_teacher(world.teacher).tokenizer
+    encoded = tokenizer.encode_batch([pair.src for pair in read_split(world.data, "valid")])
     for file in files:
         lines = [json.loads(line) for line in file.read_text().splitlines()]
-        assert [line["source"] for line in lines] == [f"[CLS] {pair.src} [SEP] [SEP]" for pair in pairs]
+        assert [line["source"] for line in lines] == [f"{tokenizer.decode_marked(ids)} [SEP]" for ids in encoded]
     refused(run(*start, "--decodes", tmp_path / "out"), "--decodes and --data go together")
     refused(run(*start, *given, "--input", world.sources), "two places for sources")
     refused(run(*start, *given, "--split", "dev"), "no dev data")

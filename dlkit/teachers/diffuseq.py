@@ -13,7 +13,7 @@ from dlkit.diffusion.condition import Condition
 from dlkit.spaces.embedding import sigma_0_noised
 from dlkit.teachers import register
 from dlkit.teachers._base import FitBatch, Original, ReadOptions, TeacherFamily, TeacherParts
-from dlkit.teachers._diffuseq_read import read_run
+from dlkit.teachers._diffuseq_read import official_name, read_run
 from dlkit.teachers._diffuseq_run import recognises
 from dlkit.teachers._diffuseq_write import write_run
 
@@ -65,4 +65,4 @@ class Diffuseq(TeacherFamily):
 def official_state(denoiser: Denoiser) -> dict[str, Tensor]:
     """The parameters under the names of the original checkpoint: 211 of them at the official size."""
     state = denoiser.state_dict()
-    return {name.partition(".")[2]: tensor for name, tensor in state.items()}
+    return {official_name(name): tensor for name, tensor in state.items()}
