@@ -61,9 +61,11 @@ def export_teacher(model: str | Path, out: str | Path, family: str = "diffuseq")
 
 
 def _record(found: Original) -> dict[str, Any]:
+    with found.file.open("rb") as weights:
+        digest = hashlib.file_digest(weights, "sha256").hexdigest()
     return {
         "file": str(found.file),
-        "sha256": hashlib.sha256(found.file.read_bytes()).hexdigest(),
+        "sha256": digest,
         "notes": list(found.notes),
         "warnings": list(found.warnings),
         "keys": [vars(key) for key in found.keys],

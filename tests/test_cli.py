@@ -516,10 +516,10 @@ def test_sample_writes_decode_files(run: Run, world: World, tmp_path: Path) -> N
     files = [tmp_path / "out" / f"seed{seed}_step50.json" for seed in (5, 6)]
     assert result.out == "".join(f"decoded: {file}\n" for file in files)
     tokenizer = load_teacher(world.teacher).tokenizer
-    sources = [tokenizer.decode(tokenizer.encode(pair.src)) for pair in read_split(world.data, "valid")]
+    encoded = tokenizer.encode_batch([pair.src for pair in read_split(world.data, "valid")])
     for file in files:
         lines = [json.loads(line) for line in file.read_text().splitlines()]
-        assert [line["source"] for line in lines] == [f"[CLS] {source} [SEP] [SEP]" for source in sources]
+        assert [line["source"] for line in lines] == [f"{tokenizer.decode_marked(ids)} [SEP]" for ids in encoded]
     refused(run(*start, "--decodes", tmp_path / "out"), "--decodes and --data go together")
     refused(run(*start, *given, "--input", world.sources), "leave --input and --mbr out")
     refused(run(*start, *given, "--split", "dev"), "no dev data")

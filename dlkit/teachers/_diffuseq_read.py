@@ -27,6 +27,11 @@ TIME_SAMPLERS = {"uniform": "uniform", "lossaware": "loss_second_moment"}
 LARGEST_DIFFERENCE = 1e-6
 
 
+def official_name(name: str) -> str:
+    """The original's name of a tensor in a :class:`dlkit.denoiser.Denoiser`'s state."""
+    return MEAN if name.endswith(MEAN) else name.partition(".")[2]
+
+
 def read_run(path: Path, options: ReadOptions) -> Original:
     """Read a run folder, or one checkpoint of it.
 
@@ -146,7 +151,7 @@ class _Parts:
         with torch.device("meta"):
             space = self.space.build(self.vocab_size)
             state = Denoiser(space, self.process, self.backbone.build(space.dim)).state_dict()
-        return {name.partition(".")[2]: (name, tuple(tensor.shape)) for name, tensor in state.items()}
+        return {official_name(name): (name, tuple(tensor.shape)) for name, tensor in state.items()}
 
 
 def _process(run: DiffuseqRun) -> GaussianProcess:

@@ -14,7 +14,7 @@ from dlkit.errors import UserError
 from dlkit.files import write_json
 from dlkit.spaces.embedding import EmbeddingSpec
 from dlkit.teachers._base import TeacherParts
-from dlkit.teachers._diffuseq_read import POSITIONS, TIME_SAMPLERS
+from dlkit.teachers._diffuseq_read import POSITIONS, TIME_SAMPLERS, official_name
 from dlkit.teachers._diffuseq_run import ARGUMENTS, VOCABULARY
 
 BERT_CONFIG = "config.json"
@@ -70,7 +70,7 @@ _PUBLISHED = {
 
 def official_order(state: dict[str, Tensor]) -> OrderedDict[str, Tensor]:
     """The weights under the original's names, the buffer of positions first as there."""
-    named = {name.partition(".")[2]: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    named = {official_name(name): tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     return OrderedDict([(POSITIONS, named.pop(POSITIONS)), *named.items()])
 
 

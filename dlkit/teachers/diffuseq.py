@@ -15,7 +15,7 @@ from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.spaces.embedding import sigma_0_noised
 from dlkit.teachers import register
 from dlkit.teachers._base import FitBatch, Original, ReadOptions, TeacherFamily, TeacherParts
-from dlkit.teachers._diffuseq_read import read_run
+from dlkit.teachers._diffuseq_read import official_name, read_run
 from dlkit.teachers._diffuseq_run import recognises
 from dlkit.teachers._diffuseq_write import write_run
 
@@ -90,4 +90,4 @@ def _given(u: Float[Tensor, "b l"] | None) -> Float[Tensor, "b l"]:
 def official_state(denoiser: Denoiser) -> dict[str, Tensor]:
     """The parameters under the names of the original checkpoint: 211 at the official size, 212 with a learned mean."""
     state = denoiser.state_dict()
-    return {name.partition(".")[2]: tensor for name, tensor in state.items()}
+    return {official_name(name): tensor for name, tensor in state.items()}
