@@ -210,6 +210,20 @@ def test_out_and_back_is_lossless_at_any_size(
     assert first.tokenizer.vocabulary() == second.tokenizer.vocabulary()
 
 
+@pytest.mark.parametrize(("said", "rate"), [({"denoise_rate": 0.5}, 0.5), ({}, 0.2), ({"denoise": False}, 0.0)])
+def test_a_checkpoint_of_the_second_version_has_a_mean(said: dict[str, Any], rate: float, tmp_path: Path) -> None:
+    mean = torch.tensor([0.5, -1.0, 2.0, 0.0])
+    run = run_folder(tmp_path / "run", changed(mean_embed=nn.Parameter(mean)), learned_mean_embed=True, **said)
+    dlkit.import_teacher(run, tmp_path / "first")
+    dlkit.import_teacher(dlkit.export_teacher(tmp_path / "first", tmp_path / "out"), tmp_path / "second")
+    first, second = load_teacher(tmp_path / "first"), load_teacher(tmp_path / "second")
+    assert torch.equal(first.denoiser.space.mean_embed, mean)
+    assert first.architecture.process.spec()["absorb_rate"] == rate
+    assert first.architecture == second.architecture
+    assert_same(state_of(second), state_of(first))
+    assert first.generate(["w1 w2"], steps=3) == second.generate(["w1 w2"], steps=3)
+
+
 # --- heads and tokenizers
 
 
@@ -406,9 +420,9 @@ BAD_FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "another vocabulary": (lambda: zipped(weights(vocab_size=14)), "says vocab_size=13", "say 14"),
     "fewer positions": (lambda: zipped(weights(max_positions=12)), "says seq_len=16, but"),
     "more layers": (lambda: zipped(weights(layers=3)), "says num_hidden_layers=2, the weights say 3"),
-    "mean_embed": (
-        lambda: zipped(changed(mean_embed=nn.Parameter(torch.ones(4)))),
-        "has mean_embed: it is a DiffuSeq-v2 checkpoint",
+    "a mean of another width": (
+        lambda: zipped(changed(mean_embed=nn.Parameter(torch.ones(5)))),
+        "mean_embed has shape (5,), but its other tensors imply (4,)",
     ),
 }  # type: ignore[assignment]
 

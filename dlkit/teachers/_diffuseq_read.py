@@ -12,6 +12,7 @@ from dlkit.backbones.diffuseq import DiffuseqSpec
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion import time_samplers
 from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.diffusion.processes.mean_shift import MeanShift
 from dlkit.errors import UserError
 from dlkit.part import from_spec, validated
 from dlkit.spaces.embedding import EmbeddingSpec
@@ -44,7 +45,8 @@ def read_run(path: Path, options: ReadOptions) -> Original:
     tensors, beside = read_tensors(run.file)
     sizes = _sizes(tensors, run)
     heads = attention(run, sizes, options)
-    parts = _Parts.of(run, sizes, heads.heads, heads.dropout)
+    process = _process(run, shifted=MEAN in tensors)
+    parts = _Parts.of(run, sizes, process, heads.heads, heads.dropout)
     tokenizer, spec = run.tokenizer(options)
     if tokenizer.vocab_size != sizes["vocab"]:
         raise UserError(
@@ -135,13 +137,15 @@ class _Parts:
     vocab_size: int
 
     @classmethod
-    def of(cls, run: DiffuseqRun, sizes: dict[str, int], heads: int, attention_dropout: float) -> "_Parts":
+    def of(
+        cls, run: DiffuseqRun, sizes: dict[str, int], process: GaussianProcess, heads: int, attention_dropout: float
+    ) -> "_Parts":
         arguments, where = run.arguments, str(run.file)
         settings = {key: sizes[key] for key in ("layers", "hidden", "ff", "time_dim", "max_positions")}
         settings |= {"heads": heads, "dropout": arguments.dropout, "attention_dropout": attention_dropout}  # type: ignore[dict-item]
         return cls(
             validated(EmbeddingSpec, {"dim": sizes["dim"]}, where),
-            _process(run),
+            process,
             validated(DiffuseqSpec, settings, where),
             sizes["vocab"],
         )
@@ -154,11 +158,19 @@ class _Parts:
         return {official_name(name): (name, tuple(tensor.shape)) for name, tensor in state.items()}
 
 
-def _process(run: DiffuseqRun) -> GaussianProcess:
-    """The schedule that the arguments name. Raises ``UserError`` if it is not known, or not with so many steps."""
-    schedule = {"name": run.arguments.noise_schedule, "steps": run.arguments.diffusion_steps}
+def _process(run: DiffuseqRun, shifted: bool) -> GaussianProcess:
+    """The schedule that the arguments name, around a learned mean if the weights have one, as those of DiffuSeq-v2.
+
+    Raises:
+        UserError: the schedule is not known, or not with so many steps.
+    """
+    arguments = run.arguments
+    schedule = {"name": arguments.noise_schedule, "steps": arguments.diffusion_steps}
     try:
-        return GaussianProcess(schedule=from_spec(schedules.registry, schedule))
+        known = from_spec(schedules.registry, schedule)
+        if not shifted:
+            return GaussianProcess(schedule=known)
+        return MeanShift(schedule=known, absorb_rate=arguments.denoise_rate if arguments.denoise else 0.0)
     except UserError as error:
         raise UserError(f"{run.folder / ARGUMENTS}: {error}") from None
 
@@ -170,10 +182,6 @@ def _table(
     names: Names, tensors: dict[str, Tensor], beside: list[str], options: ReadOptions, file: Path
 ) -> tuple[Key, ...]:
     """What becomes of every tensor. Raises ``UserError`` for one that is missing, unknown or of another shape."""
-    if MEAN in tensors and MEAN not in names:
-        raise UserError(
-            f"{file} has {MEAN}: it is a DiffuSeq-v2 checkpoint, whose shifted process is not supported yet"
-        )
     unused = [*(name for name in tensors if name not in names), *beside]
     missing = [name for name in names if name not in tensors]
     lacking = [name for name in missing if name != POSITIONS]

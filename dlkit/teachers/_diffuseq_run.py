@@ -29,6 +29,7 @@ class Arguments(BaseModel):
         vocab: ``bert`` for the tokenizer of ``config_name``, or the file of a vocabulary.
         config_name: of the transformer; a name on the hub or a local file or folder.
         dropout: of hidden states.
+        denoise, denoise_rate: DiffuSeq-v2's absorbed tokens; its code's own rate is .2.
         predict_xstart, rescale_timesteps, learn_sigma, timestep_respacing, emb_scale_factor: must have the values that
             the published runs have, because they change what the network computes or is asked.
         learning_rate, batch_size, microbatch, weight_decay, schedule_sampler: how it was fitted.
@@ -45,6 +46,8 @@ class Arguments(BaseModel):
     vocab: str | None = None
     config_name: str = "bert-base-uncased"
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    denoise: bool = True
+    denoise_rate: float = Field(default=0.2, ge=0, le=1)
     predict_xstart: bool = True
     rescale_timesteps: bool = True
     learn_sigma: bool = False

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlkit.backbones.diffuseq import DiffuseqSpec
 from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.diffusion.processes.mean_shift import MeanShift
 from dlkit.errors import UserError
 from dlkit.files import write_json
 from dlkit.spaces.embedding import EmbeddingSpec
@@ -47,6 +48,7 @@ def write_run(folder: Path, parts: TeacherParts) -> None:
         "hidden_t_dim": backbone.time_dim,
         "hidden_dim": space.dim,
         "dropout": backbone.dropout,
+        **_of_second_version(process),
         **_PUBLISHED,
     }
     write_json(folder / ARGUMENTS, arguments)
@@ -66,6 +68,13 @@ _PUBLISHED = {
     "sigma_small": False,
     "emb_scale_factor": 1.0,
 }
+
+
+def _of_second_version(process: GaussianProcess) -> dict[str, Any]:
+    """What DiffuSeq-v2's arguments say beside the others."""
+    if not isinstance(process, MeanShift):
+        return {}
+    return {"learned_mean_embed": True, "denoise": process.absorb_rate > 0, "denoise_rate": process.absorb_rate}
 
 
 def official_order(state: dict[str, Tensor]) -> OrderedDict[str, Tensor]:
