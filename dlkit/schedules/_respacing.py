@@ -24,7 +24,9 @@ def space_timesteps(steps: int, spec: str) -> list[int]:
     for number, count in enumerate(counts):
         length = size + (number < longer)
         if count > length:
-            raise UserError(f"grid {spec!r}: section {number + 1} has {length} steps, fewer than {count}; ask for fewer")
+            raise UserError(
+                f"grid {spec!r}: section {number + 1} has {length} steps, fewer than {count}; ask for fewer"
+            )
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
         kept += [first + round(place) for place in accumulate(repeat(stride, count - 1), initial=0.0)][: max(count, 0)]
         first += length

@@ -20,6 +20,7 @@ from dlkit.generator import Architecture, OneStepGenerator, Teacher
 from dlkit.metrics._base import Cases
 from dlkit.metrics._mbr import mbr
 from dlkit.recipe import Recipe
+from dlkit.samplers.ddim import Ddim
 from dlkit.training.data import HeldOut
 
 GRAMMAR = Grammar()
@@ -64,11 +65,17 @@ def test_a_row_on_plain_text_has_every_metric_that_applies(teacher: Teacher) -> 
     row, texts = evaluate(teacher, HeldOut(PAIRS, None), steps=3, num_samples=2)
     assert (row.name, row.kind) == ("teacher ddim 3", "teacher")
     assert (row.nfe, row.num_samples, row.mbr, row.n_sources) == (3, 2, 0, 6)
-    assert row.sampler == {"name": "ddim", "steps": 3, "rounding": False}
+    assert row.sampler == Ddim(steps=3).spec()
     assert set(row.metrics) == set(metrics.names()) - ON_GRAMMAR
     assert [len(group) for group in texts] == [2] * 6
     assert row.seconds_per_sample > 0
     assert Row(**row.to_dict()) == row
+
+
+def test_a_row_counts_the_calls_that_were_made(teacher: Teacher) -> None:
+    size = teacher.architecture.process.noise_schedule.steps
+    row, _ = evaluate(teacher, HeldOut(PAIRS, None), sampler={"name": "ddim_legacy", "gap": size // 2 - 1})
+    assert row.nfe == 3
 
 
 def test_a_row_on_the_grammar_has_yardsticks(student: OneStepGenerator) -> None:

@@ -32,7 +32,9 @@ def quantities(process: GaussianProcess, index: Tensor) -> dict[str, Tensor]:
     one, zero = torch.ones_like(t), torch.zeros_like(t)
     on_x0, on_x_t = process.posterior(zero, one, t, s), process.posterior(one, zero, t, s)
     variance, large = on_x0.std.square(), on_x0.std_large.square()
-    second = variance[(index == 1).nonzero()[0]]  # the original puts it where the first, which is 0, would be in the way
+    second = variance[
+        (index == 1).nonzero()[0]
+    ]  # the original puts it where the first, which is 0, would be in the way
     return {
         "betas": 1.0 - after / before,
         "alphas_cumprod": after,
