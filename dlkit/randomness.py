@@ -41,9 +41,9 @@ def _mix(x: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
 def truncated(normal: Float[Tensor, "*n"], bound: float) -> Float[Tensor, "*n"]:
     """Standard normals turned into draws from the normal distribution truncated to |z| <= bound.
 
-    What lies within the bound stays. What lies beyond it is uniform on the tails in the sense of its tail probability
-    u = P(|z| > |value|) / P(|z| > bound), and goes to the quantile u of the truncated distribution: the same distribution
-    as drawing again until a value fits, without a second draw.
+    What lies within the bound stays. What lies beyond has a tail probability u = P(|z| > |value|) / P(|z| > bound) that
+    is uniform, and goes to the quantile u of the truncated distribution: the same distribution as drawing again until a
+    value fits, without a second draw.
     """
     beyond, scale = normal.abs() > bound, math.sqrt(0.5)
     u = torch.special.erfc(normal.double().abs() * scale) / math.erfc(bound * scale)

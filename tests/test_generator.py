@@ -216,6 +216,8 @@ def test_saving_again_replaces_the_folder(student: OneStepGenerator, folder: Pat
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"steps": 101}, "steps=101 is more than the 100 steps"),
         ({"sampler": "ddim", "steps": 101}, "steps=101 is more than the 100 steps"),
+        ({"sampler": {"name": "ddim", "grid": "ddim99"}}, "no whole stride leaves 99 of 100 steps"),
+        ({"sampler": {"name": "ddim", "grid": "ddim20"}, "steps": 5}, "steps=5 contradicts grid 'ddim20'"),
         ({"sampler": "one_step", "steps": 2}, "steps"),
         ({"sampler": "dimm"}, "did you mean 'ddim'"),
         ({"sampler": {"name": "ddim", "step": 3}}, "did you mean 'steps'"),

@@ -20,8 +20,8 @@ class DpmSolverPp2m(GridSampler):
     that step's prediction x0', x0 in the middle of this step is x0 + h / (2 h') (x0 - x0'), and a DDIM step with it is
     of second order. The first step has nothing before it, and the last, to t = 0, has h infinite: both are DDIM's own.
 
-    The mean of the process and the anchor need no care here: ``process.ddim`` counts states from the mean, and the given
-    positions are put back after each step.
+    Neither the mean of the process nor the anchor needs care here: ``process.ddim`` counts states from the mean, and
+    the given positions are put back after each step.
     """
 
     def step(self, process: GaussianProcess, now: Step) -> Float[Tensor, "b l d"]:

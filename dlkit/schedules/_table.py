@@ -1,7 +1,7 @@
 """Schedules that are given by their betas."""
 
 from abc import abstractmethod
-from functools import lru_cache
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -21,9 +21,14 @@ class TableSchedule(DiscreteSchedule):
     def betas(self) -> Float[Tensor, " steps"]:
         """The T variances of the steps, float64."""
 
+    @cached_property
+    def _alpha_bars(self) -> Float[Tensor, " grid"]:
+        """1, alpha_bar_0, ..., alpha_bar_{T-1}."""
+        return torch.cat((torch.ones(1, dtype=torch.float64), torch.cumprod(1.0 - self.betas(), 0)))
+
     def _around(self, t: Times) -> tuple[Times, Times, Int[Tensor, " *b"]]:
         """alpha_bar at the two grid points around t, and the number of the first."""
-        table = _alpha_bars(self, t.device)
+        table = self._alpha_bars.to(t.device)
         before = (t * self.steps).floor().clamp(0, self.steps - 1).long()
         return table[before], table[before + 1], before
 
@@ -38,14 +43,7 @@ class TableSchedule(DiscreteSchedule):
 
     def inverse(self, log_snr: Times) -> Times:
         alpha_bar = torch.sigmoid(log_snr.double())
-        table = _alpha_bars(self, log_snr.device)
+        table = self._alpha_bars.to(log_snr.device)
         before = (torch.searchsorted(-table, -alpha_bar, right=True) - 1).clamp(0, self.steps - 1)
         high, low = table[before], table[before + 1]
         return (before + (high - alpha_bar) / (high - low)).clamp(0, self.steps) / self.steps
-
-
-@lru_cache(maxsize=32)
-def _alpha_bars(schedule: TableSchedule, device: torch.device) -> Tensor:
-    """1, alpha_bar_0, ..., alpha_bar_{T-1}."""
-    start = torch.ones(1, dtype=torch.float64)
-    return torch.cat((start, torch.cumprod(1.0 - schedule.betas(), 0))).to(device)

@@ -15,7 +15,7 @@ from dlkit.schedules._table import TableSchedule
     paper="Ho et al. 2020, Denoising Diffusion Probabilistic Models (arXiv 2006.11239), section 4",
 )
 class LinearSchedule(TableSchedule):
-    """beta rises from .1/T to 20/T, which is DDPM's 1e-4 to .02 at T = 1000. With fewer than 20 steps beta would pass 1."""
+    """beta rises from .1/T to 20/T: DDPM's 1e-4 to .02 at T = 1000. With fewer than 20 steps beta would pass 1."""
 
     steps: int = Field(default=2000, ge=20, le=9000)
 

@@ -73,6 +73,12 @@ def test_a_row_on_plain_text_has_every_metric_that_applies(teacher: Teacher) -> 
     assert Row(**row.to_dict()) == row
 
 
+def test_a_row_counts_the_calls_that_were_made(teacher: Teacher) -> None:
+    size = teacher.architecture.process.noise_schedule.steps
+    row, _ = evaluate(teacher, HeldOut(PAIRS, None), sampler={"name": "ddim_legacy", "gap": size // 2 - 1})
+    assert row.nfe == 3
+
+
 def test_a_row_on_the_grammar_has_yardsticks(student: OneStepGenerator) -> None:
     row, _ = evaluate(student, HeldOut(PAIRS, GRAMMAR), num_samples=2, name="mine")
     assert row.name == "mine" and row.nfe == 1

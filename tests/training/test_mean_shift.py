@@ -1,16 +1,24 @@
 """DiffuSeq-v2 from fitting to a student."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import tiny
-from dlkit.generator import load_student, load_teacher
+from dlkit.generator import TextModel, load_student, load_teacher
 
 MODEL = {"process": {"name": "mean_shift", "schedule": {"name": "sqrt", "steps": 50}, "absorb_rate": 0.5}}
 SOURCES = ["where can i buy shoes in paris ?", "how do i learn python ?"]
+
+
+def first_states(model: TextModel, **options: Any) -> Tensor:
+    """What the first network call is given."""
+    seen: list[Tensor] = []
+    model.generate_tokens(SOURCES, observe=lambda k, t, x_t, x0: seen.append(x_t), **options)
+    return seen[0]
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +40,15 @@ def test_the_mean_is_fitted_and_saved(shifted: Path) -> None:
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "ddim_legacy", "dpm_solver_pp_2m"])
 def test_samplers_start_around_the_mean(shifted: Path, sampler: str) -> None:
-    teacher, starts = load_teacher(shifted), []
-
-    def observe(k: int, t: float, x_t: Tensor, x0: Tensor) -> None:
-        if k == 0:
-            starts.append(x_t)
-
+    teacher = load_teacher(shifted)
     mean = teacher.denoiser.space.mean_embed
     assert mean is not None
     with torch.no_grad():
         mean.fill_(100.0)
-    teacher.generate_tokens(SOURCES, sampler=sampler, steps=5, num_samples=3, observe=observe)
-    generated = starts[0][..., 0] > 50  # the source is anchored at its embeddings, the rest starts at m + z
+    start = first_states(teacher, sampler=sampler, steps=5, num_samples=3)
+    generated = start[..., 0] > 50  # the source is anchored at its embeddings, the rest starts at m + z
     assert 0 < float(generated.float().mean()) < 1
-    assert float(starts[0][generated].mean()) == pytest.approx(100.0, abs=0.2)
+    assert float(start[generated].mean()) == pytest.approx(100.0, abs=0.2)
 
 
 def test_absorption_is_a_function_of_the_sample(shifted: Path) -> None:
@@ -64,7 +67,5 @@ def test_a_student_starts_around_the_mean(shifted: Path, data: Path, tmp_path: P
     with torch.no_grad():
         student.denoiser.space.mean_embed.fill_(100.0)
     for steps in (1, 3):
-        starts: list[Tensor] = []
-        student.generate_tokens(SOURCES, steps=steps, observe=lambda k, t, x_t, x0: starts.append(x_t))
-        assert len(starts) == steps
-        assert float(starts[0].amax((1, 2)).min()) > 90
+        starts = first_states(student, steps=steps)
+        assert float(starts.amax((1, 2)).min()) > 90
