@@ -167,7 +167,7 @@ class TextModel:
     ) -> list[list[list[int]]]:
         """The tokens of all generated positions, padding included.
 
-        All that is random in a text is a function of (seed, source, number of the sample): batch mates do not change it.
+        All that is random in a text is a function of (seed, source, number of the sample), whatever its batch mates.
 
         Args:
             sources: texts to write for.
