@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from dlkit import __version__
 from dlkit.errors import UserError
+from dlkit.plugins import PluginWarning
 
 KINDS = {
     "schedules": "dlkit.schedules",
@@ -58,7 +60,7 @@ def list_parts(
     kind: Annotated[str | None, typer.Argument(help="one kind of part; all if left out")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="with description, paper and file")] = False,
 ) -> None:
-    """What can be named in a Recipe, and where it comes from."""
+    """What can be named in a Recipe, and where it comes from; plugins that cannot be used, and why."""
     if kind is not None and kind not in {*KINDS, "recipes"}:
         raise UserError(f"there is no kind {kind!r}; known: {', '.join([*KINDS, 'recipes'])}")
     for name, package in KINDS.items():
@@ -70,21 +72,17 @@ def list_parts(
 
 def _list_kind(kind: str, registry: Any, verbose: bool) -> None:
     typer.echo(f"{kind}:")
-    plugins = registry.plugins()
+    own, plugins, broken = registry.files(), registry.plugins(), registry.broken()
     for name in registry.names():
-        point = plugins.get(name)
-        origin = "dlkit" if point is None else (point.dist.name if point.dist else point.value)
-        typer.echo(f"  {name:<16} {origin}")
-        if verbose:
-            _describe(registry, name)
+        claims = ", ".join(f"{plugin.distribution} {plugin.version}" for plugin in plugins.get(name, []))
+        typer.echo(f"  {name:<16} {'dlkit' if name in own else claims}")
+        for line in broken.get(name, []):
+            typer.echo(f"      broken: {line}")
+        if verbose and (name in own or name not in broken):
+            _describe(registry.entry(name))
 
 
-def _describe(registry: Any, name: str) -> None:
-    try:
-        entry = registry.entry(name)
-    except UserError as error:
-        typer.echo(f"      broken: {error}")
-        return
+def _describe(entry: Any) -> None:
     typer.echo(f"      {entry.description}\n      paper: {entry.paper or '-'}\n      file: {entry.location}")
     for line in (entry.part.__doc__ or "").strip().splitlines():
         typer.echo(f"      | {line.strip()}")
@@ -282,10 +280,27 @@ def _sources(source: str) -> list[str]:
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     try:
-        app()
+        with _plugin_warnings_in_one_line():
+            app()
     except UserError as error:
         print(f"dlkit: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+@contextlib.contextmanager
+def _plugin_warnings_in_one_line() -> Iterator[None]:
+    with warnings.catch_warnings():
+        usual, told = warnings.showwarning, set()
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, PluginWarning):
+                usual(message, category, *where, **more)
+            elif str(message) not in told:
+                told.add(str(message))
+                print(f"dlkit: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield
 
 
 if __name__ == "__main__":

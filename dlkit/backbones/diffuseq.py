@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.backbones import register
-from dlkit.part import Part
+from dlkit.backbones._base import Backbone
 
 
 class SelfAttention(nn.Module):
@@ -130,7 +130,7 @@ def sinusoid(time: Float[Tensor, " b"], dim: int, max_period: float = 10000.0) -
     paper="Gong et al. 2023, DiffuSeq (arXiv 2210.08933)",
     licence="MIT (original code)",
 )
-class DiffuseqSpec(Part):
+class DiffuseqSpec(Backbone):
     """Settings of a :class:`DiffuseqBackbone`; the defaults are the official model's (91,225,274 parameters).
 
     Attributes:

@@ -152,7 +152,7 @@ def score(samples: Cases, chosen: Cases | None = None) -> tuple[dict[str, float]
     """
     values: dict[str, float] = {}
     errors: dict[str, float] = {}
-    for name in metrics.names():
+    for name in metrics.registry.usable():
         metric: Metric = metrics.get(name)()
         needs = metric.needs | ({"samples>=2"} if compares_samples(name) else set())
         cases = samples if compares_samples(name) else chosen or samples

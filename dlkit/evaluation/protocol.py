@@ -116,7 +116,7 @@ class Protocol(Spec):
 
 def metric_definitions() -> dict[str, str]:
     """For each registered metric what it is, and the distribution and version that computed it."""
-    entries = [metrics.entry(name) for name in metrics.names()]
+    entries = [metrics.entry(name) for name in metrics.registry.usable()]
     return {entry.name: f"{entry.description} ({_version(entry.origin)})" for entry in entries}
 
 
