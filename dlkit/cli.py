@@ -14,20 +14,7 @@ import typer
 from dlkit import __version__
 from dlkit.errors import UserError
 from dlkit.plugins import PluginWarning
-
-KINDS = {
-    "schedules": "dlkit.schedules",
-    "spaces": "dlkit.spaces",
-    "processes": "dlkit.diffusion.processes",
-    "time_samplers": "dlkit.diffusion.time_samplers",
-    "backbones": "dlkit.backbones",
-    "objectives": "dlkit.objectives",
-    "discriminators": "dlkit.discriminators",
-    "decoders": "dlkit.decoders",
-    "samplers": "dlkit.samplers",
-    "metrics": "dlkit.metrics",
-    "teachers": "dlkit.teachers",
-}
+from dlkit.registry import KINDS
 
 app = typer.Typer(
     add_completion=False,

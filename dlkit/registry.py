@@ -19,6 +19,20 @@ from dlkit import __version__
 from dlkit.errors import UserError
 from dlkit.plugins import DISTRIBUTION, Plugin, PluginWarning, declared
 
+KINDS = {  # the package of each kind
+    "schedules": "dlkit.schedules",
+    "spaces": "dlkit.spaces",
+    "processes": "dlkit.diffusion.processes",
+    "time_samplers": "dlkit.diffusion.time_samplers",
+    "backbones": "dlkit.backbones",
+    "objectives": "dlkit.objectives",
+    "discriminators": "dlkit.discriminators",
+    "decoders": "dlkit.decoders",
+    "samplers": "dlkit.samplers",
+    "metrics": "dlkit.metrics",
+    "teachers": "dlkit.teachers",
+}
+
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
@@ -154,7 +168,7 @@ class Registry(Generic[T]):
         who = f"{self.kind}: plugin {plugin.point.name!r} of {plugin.distribution}"
         if (needed := plugin.unmet()) is not None:
             raise UserError(
-                f"{who} needs {needed}, but this is {DISTRIBUTION} {__version__}; install another version of one of them"
+                f"{who} needs {needed}, but this is {DISTRIBUTION} {__version__}; install another version of either"
             )
         try:
             plugin.point.load()

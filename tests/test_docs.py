@@ -18,8 +18,8 @@ from pydantic import BaseModel
 import dlkit
 import tiny
 from dlkit import recipe, recipes
-from dlkit.cli import KINDS, app
-from dlkit.registry import Registry
+from dlkit.cli import app
+from dlkit.registry import KINDS, Registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

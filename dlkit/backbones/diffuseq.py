@@ -1,6 +1,7 @@
 """DiffuSeq's transformer, with the parameter names and shapes of the original."""
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -139,6 +140,11 @@ class DiffuseqSpec(Backbone):
         max_positions: longest sequence.
         dropout: of hidden states; attention_dropout: of attention weights.
     """
+
+    trial: ClassVar[dict[str, Any]] = {
+        **{"layers": 2, "hidden": 16, "heads": 2, "ff": 32, "time_dim": 8, "max_positions": 24},
+        **{"dropout": 0.0, "attention_dropout": 0.0},
+    }
 
     layers: int = Field(default=12, ge=1, le=1_000)
     hidden: int = Field(default=768, ge=1, le=65_536)
