@@ -66,7 +66,9 @@ def _list_kind(kind: str, registry: Any, verbose: bool) -> None:
         for line in broken.get(name, []):
             typer.echo(f"      broken: {line}")
         if verbose and (name in own or name not in broken):
-            _describe(registry.entry(name))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PluginWarning)  # it was told above
+                _describe(registry.entry(name))
 
 
 def _describe(entry: Any) -> None:
@@ -217,6 +219,19 @@ def demo(
     keep_freed_memory()
     report = run(out, seed=seed, full=full, from_scratch=from_scratch)
     typer.echo(f"report: {report}")
+
+
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="of the package and, with underscores, of its part: my-objective")],
+    out: Annotated[Path, typer.Option("--out", help="folder that the package's folder is put into")] = Path("."),
+    kind: Annotated[str, typer.Option("--kind", help="what kind of part it begins with")] = "objectives",
+) -> None:
+    """Begin a package of your own parts, with a test that passes."""
+    from dlkit.starter import new_plugin as write
+
+    folder = write(name, out, kind)
+    typer.echo(f"plugin: {folder}; pip install -e '{folder}[test]', then pytest {folder}")
 
 
 @app.command()
