@@ -79,6 +79,15 @@ def test_examples_run(source: str, demo_out: Path, tmp_path: Path, monkeypatch: 
     runpy.run_path("example.py", run_name="example")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_of_every_kind_takes_less_than_forty_lines(kind: str) -> None:
+    page = (ROOT / "docs/parts.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    examples = [block for block in examples if f".{kind} import register" in block]
+    assert examples, f"docs/parts.md has no example of {kind}"
+    assert [block.count("\n") for block in examples if block.count("\n") >= 40] == []
+
+
 def rows(section: str) -> dict[str, Any]:
     """The fields and defaults in the table of a section of docs/recipes.md; a default not in code style is left out."""
     text = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")

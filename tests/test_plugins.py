@@ -50,10 +50,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 TOLD = {
-    "wrong_import": "metrics: plugin 'wrong_import' of wrong-import cannot be loaded (ModuleNotFoundError: No module named"
-    " 'no_such_module'); mend or uninstall that package",
-    "wrong_class": "metrics: plugin 'wrong_class' of wrong-class cannot be loaded (TypeError: metrics: Mine must derive from"
-    " dlkit.metrics._base.Metric); mend or uninstall that package",
+    "wrong_import": "metrics: plugin 'wrong_import' of wrong-import cannot be loaded (ModuleNotFoundError: No module"
+    " named 'no_such_module'); mend or uninstall that package",
+    "wrong_class": "metrics: plugin 'wrong_class' of wrong-class cannot be loaded (TypeError: metrics: Mine must derive"
+    " from dlkit.metrics._base.Metric); mend or uninstall that package",
     "wrong_version": "metrics: plugin 'wrong_version' of wrong-version needs dlkit-lm>=999, but this is dlkit-lm"
     f" {__version__}; install another version of either",
     "clash": "metrics: the name 'clash' is declared by clash-a and clash-b; uninstall all but one of them",

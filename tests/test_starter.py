@@ -36,7 +36,7 @@ def quick(kind: str) -> object:
     return kind if kind == "objectives" else pytest.param(kind, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind", map(quick, KINDS))
+@pytest.mark.parametrize("kind", [quick(kind) for kind in KINDS])
 def test_a_starter_of_every_kind_passes_its_tests(kind: str, tmp_path: Path) -> None:
     package = new_plugin("my-first", tmp_path, kind)
     environment = installed(package, tmp_path / "site")

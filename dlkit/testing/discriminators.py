@@ -26,12 +26,17 @@ def logits_of(head: nn.Module) -> Tensor:
     return head(material.normal("features", material.LENGTH, material.HIDDEN), material.mask())
 
 
+def counted(found: Tensor) -> Tensor:
+    """The logits that count: all, if there is one for each sample, or those of generated positions."""
+    return found[material.mask()] if found.ndim == 2 else found
+
+
 @promise()
-def gives_a_logit(part: Head) -> None:
-    """One finite logit for each sample, in any batch the same."""
+def gives_logits(part: Head) -> None:
+    """One finite logit for each sample, or for each of its positions, in any batch the same."""
     scene = scene_of(part)
-    found = logits(scene)
-    require(tuple(found.shape) == (material.BATCH,), f"the logits have shape {tuple(found.shape)}, not (b,)")
+    found, whole = logits(scene), (material.BATCH, material.LENGTH)
+    require(tuple(found.shape) in (whole[:1], whole), f"the logits have shape {tuple(found.shape)}, not [b] or [b, l]")
     require(found.isfinite().all(), "a logit is not finite")
     require_equal(logits(scene), found, "two calls differ")
     order = [2, 0, 3, 1]
@@ -43,9 +48,10 @@ def gives_a_logit(part: Head) -> None:
 def reads_generated_positions(part: Head) -> None:
     """Features of given positions do not matter, and those of generated ones do."""
     scene = scene_of(part)
-    require_close(logits(scene, elsewhere), logits(scene), "a given position changes the logit", 1e-9, 1e-12)
-    other = scene.turn.discriminator(noised(scene, "other"))
-    require((other != logits(scene)).all(), "the logit is the same for other features")
+    wanted = counted(logits(scene))
+    require_close(counted(logits(scene, elsewhere)), wanted, "a given position changes the logit", 1e-9, 1e-12)
+    other = counted(scene.turn.discriminator(noised(scene, "other")))
+    require((other != wanted).all(), "the logit is the same for other features")
 
 
 @promise()

@@ -113,10 +113,9 @@ def teaches_the_critic(part: Objective) -> None:
     require(bool(terms) or not trained, f"nothing trains the {' and the '.join(sorted(trained))}")
     if terms:
         torch.stack(list(terms.values())).sum().backward()
-        require(bool(has_gradient(scene.networks.fake.backbone)), "no gradient reaches the fake score")
-        missing = "discriminator" in trained and scene.networks.head is not None
-        missing = missing and any(True for _ in scene.networks.head.parameters())  # type: ignore[union-attr]
-        require(not missing or bool(has_gradient(scene.networks.head)), "no gradient reaches the head")
+        fake, head = has_gradient(scene.networks.fake.backbone), has_gradient(scene.networks.head)
+        require("fake_score" not in trained or bool(fake), "no gradient reaches the fake score")
+        require("discriminator" not in trained or bool(head or fake), "no gradient reaches the discriminator")
     require(not has_gradient(scene.networks.teacher), "a gradient is left in the teacher")
 
 
