@@ -13,20 +13,8 @@ import typer
 
 from dlkit import __version__
 from dlkit.errors import Notice, UserError
-
-KINDS = {
-    "schedules": "dlkit.schedules",
-    "spaces": "dlkit.spaces",
-    "processes": "dlkit.diffusion.processes",
-    "time_samplers": "dlkit.diffusion.time_samplers",
-    "backbones": "dlkit.backbones",
-    "objectives": "dlkit.objectives",
-    "discriminators": "dlkit.discriminators",
-    "decoders": "dlkit.decoders",
-    "samplers": "dlkit.samplers",
-    "metrics": "dlkit.metrics",
-    "teachers": "dlkit.teachers",
-}
+from dlkit.plugins import PluginWarning
+from dlkit.registry import KINDS
 
 UsageError: Any = typer.BadParameter.__base__  # click's, or that of the copy of click inside newer versions of typer
 
@@ -65,7 +53,7 @@ def list_parts(
     kind: Annotated[str | None, typer.Argument(help="one kind of part; all if left out")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="with description, paper and file")] = False,
 ) -> None:
-    """What can be named in a Recipe, and where it comes from."""
+    """What can be named in a Recipe, and where it comes from; plugins that cannot be used, and why."""
     if kind is not None and kind not in {*KINDS, "recipes"}:
         raise UserError(f"there is no kind {kind!r}; known: {', '.join([*KINDS, 'recipes'])}")
     for name, package in KINDS.items():
@@ -77,21 +65,19 @@ def list_parts(
 
 def _list_kind(kind: str, registry: Any, verbose: bool) -> None:
     typer.echo(f"{kind}:")
-    plugins = registry.plugins()
+    own, plugins, broken = registry.files(), registry.plugins(), registry.broken()
     for name in registry.names():
-        point = plugins.get(name)
-        origin = "dlkit" if point is None else (point.dist.name if point.dist else point.value)
-        typer.echo(f"  {name:<16} {origin}")
-        if verbose:
-            _describe(registry, name)
+        claims = ", ".join(f"{plugin.distribution} {plugin.version}" for plugin in plugins.get(name, []))
+        typer.echo(f"  {name:<16} {'dlkit' if name in own else claims}")
+        for line in broken.get(name, []):
+            typer.echo(f"      broken: {line}")
+        if verbose and (name in own or name not in broken):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PluginWarning)  # it was told above
+                _describe(registry.entry(name))
 
 
-def _describe(registry: Any, name: str) -> None:
-    try:
-        entry = registry.entry(name)
-    except UserError as error:
-        typer.echo(f"      broken: {error}")
-        return
+def _describe(entry: Any) -> None:
     typer.echo(f"      {entry.description}\n      paper: {entry.paper or '-'}\n      file: {entry.location}")
     for line in (entry.part.__doc__ or "").strip().splitlines():
         typer.echo(f"      | {line.strip()}")
@@ -350,6 +336,19 @@ def demo(
     typer.echo(f"report: {report}")
 
 
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="of the package and, with underscores, of its part: my-objective")],
+    out: Annotated[Path, typer.Option("--out", help="folder that the package's folder is put into")] = Path("."),
+    kind: Annotated[str, typer.Option("--kind", help="what kind of part it begins with")] = "objectives",
+) -> None:
+    """Begin a package of your own parts, with a test that passes."""
+    from dlkit.starter import new_plugin as write
+
+    folder = write(name, out, kind)
+    typer.echo(f"plugin: {folder}; pip install -e '{folder}[test]', then pytest {folder}")
+
+
 @app.command()
 def version() -> None:
     """The version."""
@@ -370,13 +369,14 @@ def _notices() -> Iterator[None]:
     """Print what the user should know as one line; warnings of other kinds as ever."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", Notice)
-        show = warnings.showwarning
+        show, told = warnings.showwarning, set()
 
         def brief(message: Any, category: type[Warning], *rest: Any, **named: Any) -> None:
-            if issubclass(category, Notice):
-                typer.echo(f"dlkit: warning: {message}", err=True)
-            else:
+            if not issubclass(category, Notice):
                 show(message, category, *rest, **named)
+            elif str(message) not in told:
+                told.add(str(message))
+                typer.echo(f"dlkit: warning: {message}", err=True)
 
         warnings.showwarning = brief
         yield

@@ -1,6 +1,7 @@
 """DiffuSeq's transformer, with the parameter names and shapes of the original."""
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.backbones import register
-from dlkit.part import Part
+from dlkit.backbones._base import Backbone
 
 
 class SelfAttention(nn.Module):
@@ -135,7 +136,7 @@ def sinusoid(time: Float[Tensor, " b"], dim: int, max_period: float = 10000.0) -
     paper="Gong et al. 2023, DiffuSeq (arXiv 2210.08933)",
     licence="MIT (original code)",
 )
-class DiffuseqSpec(Part):
+class DiffuseqSpec(Backbone):
     """Settings of a :class:`DiffuseqBackbone`; the defaults are the official model's (91,225,274 parameters).
 
     Attributes:
@@ -144,6 +145,11 @@ class DiffuseqSpec(Part):
         max_positions: longest sequence.
         dropout: of hidden states; attention_dropout: of attention weights.
     """
+
+    trial: ClassVar[dict[str, Any]] = {
+        **{"layers": 2, "hidden": 16, "heads": 2, "ff": 32, "time_dim": 8, "max_positions": 24},
+        **{"dropout": 0.0, "attention_dropout": 0.0},
+    }
 
     layers: int = Field(default=12, ge=1, le=1_000)
     hidden: int = Field(default=768, ge=1, le=65_536)

@@ -164,8 +164,8 @@ class Protocol(Scoring):
 
 
 def usual_metrics() -> list[Metric]:
-    """Every registered metric that need not be asked for, with its default settings."""
-    parts = [metrics.get(name) for name in metrics.names()]
+    """Every registered metric that can be used and need not be asked for, with its default settings."""
+    parts = [metrics.get(name) for name in metrics.registry.usable()]
     return [part() for part in parts if not part.on_request]
 
 

@@ -5,8 +5,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from dlkit.part import Part
 from dlkit.spaces import register
+from dlkit.spaces._base import Space
 
 
 class EmbeddingSpace(nn.Module):
@@ -58,7 +58,7 @@ class EmbeddingSpace(nn.Module):
     description="a learned table of token embeddings, prior N(0, I)",
     paper="Gong et al. 2023, DiffuSeq (arXiv 2210.08933); Li et al. 2022, Diffusion-LM (arXiv 2205.14217)",
 )
-class EmbeddingSpec(Part):
+class EmbeddingSpec(Space):
     """Settings of an :class:`EmbeddingSpace`.
 
     Attributes:
