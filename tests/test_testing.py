@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dlkit import backbones, decoders, discriminators, metrics, objectives, samplers, schedules, spaces, teachers
 from dlkit.backbones._base import Backbone
-from dlkit.decoders._base import Decoder
+from dlkit.decoders._base import Decoder, Readable
 from dlkit.diffusion import processes, time_samplers
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
@@ -140,12 +140,12 @@ class MaskBlind(MeanPool):
 
 
 class OutOfVocabulary(Decoder):
-    def decode(self, x: Tensor, space: EmbeddingSpace) -> Tensor:
+    def decode(self, x: Tensor, space: Readable, u: Tensor | None = None) -> Tensor:
         return torch.full(x.shape[:2], space.vocab_size)
 
 
 class RandomTokens(Decoder):
-    def decode(self, x: Tensor, space: EmbeddingSpace) -> Tensor:
+    def decode(self, x: Tensor, space: Readable, u: Tensor | None = None) -> Tensor:
         return torch.randint(0, space.vocab_size, x.shape[:2])
 
 

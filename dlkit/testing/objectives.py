@@ -36,10 +36,16 @@ class Scene:
         teacher, student = (material.pointwise_denoiser(seed) for seed in (0, 1))
         adversary: Any = adversary_of(part)
         networks = Networks.start(teacher.requires_grad_(False), student, adversary, 0)
-        material.seeded(_disturb, networks.fake.backbone)
+        scene = cls(networks, Turn(networks, adversary, critic))
+        material.seeded(_disturb, scene.fake_network)
         if networks.head is not None:
             networks.head.double()
-        return cls(networks, Turn(networks, adversary, critic))
+        return scene
+
+    @property
+    def fake_network(self) -> torch.nn.Module:
+        assert self.networks.fake is not None  # start makes one
+        return self.networks.fake.backbone
 
 
 def _disturb(network: torch.nn.Module) -> None:
@@ -100,7 +106,7 @@ def teaches_the_student(part: Objective) -> None:
     grad = fake.x0.grad
     require(grad is not None and grad.isfinite().all() and (grad != 0).any(), "no gradient reaches fake.x0")
     networks = scene.networks
-    left = has_gradient(networks.teacher) + has_gradient(networks.fake.backbone) + has_gradient(networks.head)
+    left = has_gradient(networks.teacher) + has_gradient(scene.fake_network) + has_gradient(networks.head)
     require(not left, f"the generator's turn leaves a gradient in {', '.join(left)}; use the roles it is given")
 
 
@@ -113,7 +119,7 @@ def teaches_the_critic(part: Objective) -> None:
     require(bool(terms) or not trained, f"nothing trains the {' and the '.join(sorted(trained))}")
     if terms:
         torch.stack(list(terms.values())).sum().backward()
-        fake, head = has_gradient(scene.networks.fake.backbone), has_gradient(scene.networks.head)
+        fake, head = has_gradient(scene.fake_network), has_gradient(scene.networks.head)
         require("fake_score" not in trained or bool(fake), "no gradient reaches the fake score")
         require("discriminator" not in trained or bool(head or fake), "no gradient reaches the discriminator")
     require(not has_gradient(scene.networks.teacher), "a gradient is left in the teacher")
