@@ -604,14 +604,15 @@ def test_export_writes_what_the_original_writes(command: Command, run: Path, tmp
     result = command("export", "--model", tmp_path / "t", "--format", "diffuseq", "--out", out)
     assert result == (0, f"run folder: {out}\n", "")
     assert {path.name for path in out.iterdir()} == {
-        *("ema_0.9999_000100.pt", "training_args.json", "vocab.json", "config.json")
+        *("ema_0.9999_000100.pt", "training_args.json", "vocab.json", "vocab.txt", "config.json")
     }
     state = torch.load(out / "ema_0.9999_000100.pt", weights_only=True)
     assert type(state) is OrderedDict
     assert list(state) == list(weights())
     assert_same(state, expected(weights()))
     said = json.loads((out / "training_args.json").read_text())
-    changed = {"vocab": "vocab.json", "config_name": "."}
+    changed = {"vocab": "vocab.txt", "checkpoint_path": ".", "config_name": "."}
+    assert (out / "vocab.txt").read_text().splitlines() == WORDS[4:]
     assert {**ARGUMENTS, **changed}.items() <= said.items()
     assert (out / "vocab.json").read_bytes() == (run / "vocab.json").read_bytes()
     told = json.loads((out / "config.json").read_text())

@@ -61,7 +61,7 @@ def by_logits(
     """
     flat = x.reshape(1, -1, x.shape[-1])
     tokens = torch.empty(flat.shape[1], dtype=torch.int64, device=x.device)
-    size = max(1, ELEMENTS // space.vocab_size)
+    size = max(1, min(ELEMENTS // space.vocab_size, len(tokens) // 2))  # never all positions at once
     for start in range(0, len(tokens), size):
         part = slice(start, start + size)
         tokens[part] = choose(space.logits(flat[:, part])[0], part)

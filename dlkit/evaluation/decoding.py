@@ -7,13 +7,14 @@ spelt as the tokenizer left them. :mod:`dlkit.evaluation.decodes` reads such fil
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dlkit.data.pairs import Pair
-from dlkit.data.sequences import Overlong, merge_pair, merge_source
+from dlkit.data.sequences import Overlong, merge_pair
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.decoders._base import Decoder
 from dlkit.evaluation.decodes import KEYS
@@ -97,9 +98,12 @@ def decode(
 
 
 def clamp_of(model: TextModel, sampler: Sampler) -> int:
-    """The first index at which predictions are rounded: 0 with rounding; without it the number of indices."""
-    every = getattr(sampler, "rounding", False)
-    return 0 if every else getattr(model.architecture.process.noise_schedule, "steps", 0)  # type: ignore[attr-defined]
+    """The lowest index at which predictions are rounded: 0 where all are; without rounding the number of indices."""
+    indices = getattr(model.architecture.process.noise_schedule, "steps", 0)  # type: ignore[attr-defined]
+    if not getattr(sampler, "rounding", False):
+        return indices
+    lowest, _ = getattr(sampler, "rounding_times", (0.0, 1.0))
+    return max(0, math.ceil(lowest * indices - 1))
 
 
 def marked_pairs(
@@ -107,7 +111,8 @@ def marked_pairs(
 ) -> list[tuple[str, str]]:
     """Source and first reference of each pair as they stand in a decode file: laid out in ``seq_len`` ids and decoded.
 
-    The source is cut as it is for generation, where no target is known.
+    A pair that is too long is cut as in training, longer side first, because the original's program does so. Generation
+    knows no target, and sees as much of the source as fits.
 
     Raises:
         UserError: a pair does not fit and ``overlong`` is ``"refuse"``.
@@ -117,8 +122,7 @@ def marked_pairs(
     targets = tokenizer.encode_batch([pair.trg for pair in pairs])
     found = []
     for number, (src, trg) in enumerate(zip(sources, targets, strict=True), 1):
-        source, _ = _parts(*merge_source(src, seq_len, **marks, where=f"source {number}"))
-        _, reference = _parts(*merge_pair(src, trg, seq_len, **marks, where=f"pair {number}"))
+        source, reference = _parts(*merge_pair(src, trg, seq_len, **marks, where=f"pair {number}"))
         found.append((tokenizer.decode_marked(source), tokenizer.decode_marked(reference)))
     return found
 

@@ -20,7 +20,8 @@ def best_token(
         bias: one number for each token.
         elements: scores held at once, and at least those of one state.
     """
-    flat, rows = x.reshape(-1, x.shape[-1]), max(1, elements // len(table))
+    flat = x.reshape(-1, x.shape[-1])
+    rows = max(1, min(elements // len(table), len(flat) // 2))  # never all states at once, however small they are
     weight, offset = table.float().T, bias.float()
     best = [torch.addmm(offset, part.float(), weight).argmax(1) for part in flat.split(rows)]
     return torch.cat(best).reshape(x.shape[:-1])

@@ -94,8 +94,9 @@ class DiscreteSchedule(Schedule):
         return 1.0 / self.steps
 
     def network_time(self, t: Times) -> Times:
-        """(t T - 1) 1000 / T: the original's index scaled to [0, 1000)."""
-        return (t.double() * self.steps - 1.0) * (1000.0 / self.steps)
+        """(t T - 1) 1000 / T: the original's index scaled to [0, 1000), multiplied in float32 as there."""
+        index = (t.double() * self.steps - 1.0).float()
+        return (index * (1000.0 / self.steps)).double()
 
     def time_of(self, index: Int[Tensor, " *b"]) -> Times:
         """t = (i + 1) / T of the original's index i."""

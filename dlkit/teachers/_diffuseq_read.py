@@ -24,7 +24,7 @@ from dlkit.teachers._tensors import read_tensors
 TABLES = {"lm_head": "lm_head.weight", "ema": "word_embedding.weight"}
 POSITIONS = "position_ids"
 MEAN = "mean_embed"
-TIME_SAMPLERS = {"uniform": "uniform", "lossaware": "loss_second_moment"}
+TIME_SAMPLERS = {"uniform": "uniform", "lossaware": "loss_second_moment", "fixstep": "low_noise_twice"}
 LARGEST_DIFFERENCE = 1e-6
 
 

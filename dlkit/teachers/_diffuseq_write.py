@@ -19,6 +19,8 @@ from dlkit.teachers._diffuseq_read import POSITIONS, TIME_SAMPLERS, official_nam
 from dlkit.teachers._diffuseq_run import ARGUMENTS, VOCABULARY
 
 BERT_CONFIG = "config.json"
+WORDS = "vocab.txt"  # what the original's program reads: a word a line, without the special ones before them
+N_SPECIALS = 4
 OFFICIAL_VOCABULARY = 30522
 SCHEDULES = ("sqrt", "cosine", "linear", "trunc_cos", "trunc_lin", "pw_lin")
 OFFICIAL_BERT = {"hidden": 768, "layers": 12, "heads": 12, "ff": 3072, "max_positions": 512}
@@ -40,7 +42,8 @@ def write_run(folder: Path, parts: TeacherParts) -> None:
         "diffusion_steps": process.noise_schedule.spec()["steps"],
         "noise_schedule": process.noise_schedule.registered_name,
         "timestep_respacing": "",
-        "vocab": VOCABULARY if own_words else "bert",
+        "vocab": WORDS if own_words else "bert",
+        "checkpoint_path": ".",
         "use_plm_init": "no",
         "vocab_size": parts.tokenizer.vocab_size,
         "config_name": _config_name(backbone, parts.tokenizer.vocab_size, own_words),
@@ -53,7 +56,9 @@ def write_run(folder: Path, parts: TeacherParts) -> None:
     }
     write_json(folder / ARGUMENTS, arguments)
     if own_words:
-        (folder / VOCABULARY).write_text(json.dumps(parts.tokenizer.vocabulary()), encoding="utf-8")
+        words = parts.tokenizer.vocabulary()
+        (folder / VOCABULARY).write_text(json.dumps(words), encoding="utf-8")
+        (folder / WORDS).write_text("".join(f"{word}\n" for word in list(words)[N_SPECIALS:]), encoding="utf-8")
     else:
         parts.tokenizer.save(folder)
     write_json(folder / BERT_CONFIG, _bert_config(backbone, parts.tokenizer.vocab_size))
@@ -105,13 +110,16 @@ def _fitted(fit: dict[str, Any]) -> dict[str, Any]:
     """The section ``fit`` of a Recipe in the original's words."""
     optimizer = fit["optimizer"]
     samplers = {ours: theirs for theirs, ours in TIME_SAMPLERS.items()}
+    times = fit["time_sampler"]["name"]
+    if times not in samplers:
+        raise UserError(_no_place("time sampler", times))
     return {
         "lr": optimizer["lr"],
         "batch_size": fit["batch_size"],
         "microbatch": fit["microbatch"] or fit["batch_size"],
         "learning_steps": fit["steps"],
         "ema_rate": str(fit["ema"]),
-        "schedule_sampler": samplers.get(fit["time_sampler"]["name"], "uniform"),
+        "schedule_sampler": samplers[times],
         "weight_decay": optimizer["weight_decay"],
         "gradient_clipping": optimizer["clip"] or -1.0,
     }

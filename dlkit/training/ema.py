@@ -23,7 +23,10 @@ class Ema:
         """Take in the present weights."""
         decay = min(self.decay, (1 + self.ticks) / (10 + self.ticks)) if self.warmup else self.decay
         weights = [p.detach() for _, p in module.named_parameters()]
-        torch._foreach_lerp_(list(self.shadow.values()), weights, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        shadow = list(self.shadow.values())
+        # not lerp, which rounds otherwise: this is the original's arithmetic to the last bit
+        torch._foreach_mul_(shadow, decay)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_add_(shadow, weights, alpha=1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]
         self.ticks += 1
 
     @torch.no_grad()

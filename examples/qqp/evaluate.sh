@@ -27,13 +27,15 @@ if wanted teacher; then
         row "teacher-ddim$k" "$teacher" test --sampler ddim --steps $k --samples "$samples"
     done
     row teacher-ddim1-unseen "$teacher" test_unseen --sampler ddim --steps 1 --samples 3
-    row teacher-ddim10-unseen "$teacher" test_unseen --sampler ddim --steps 10 --samples 1
+    for k in 10 20 50; do
+        row "teacher-ddim$k-unseen" "$teacher" test_unseen --sampler ddim --steps $k --samples 1
+    done
     row teacher-ddim1-mbr10 "$teacher" test --sampler ddim --steps 1 --mbr 10
     row teacher-ddim10-mbr10 "$teacher" test --sampler ddim --steps 10 --mbr 10
-    row teacher-ddim20-mbr10-first100 "$teacher" test --sampler ddim --steps 20 --mbr 10 --limit 100
+    row teacher-ddim20-mbr10 "$teacher" test --sampler ddim --steps 20 --mbr 10
     row teacher-ddim50-mbr10-first100 "$teacher" test --sampler ddim --steps 50 --mbr 10 --limit 100
 fi
 if wanted slow; then # 200 to 2,000 network calls a text
     row teacher-ancestral2000-first64 "$teacher" test --sampler "{name: ancestral, rounding: true}" --steps 2000 --limit 64
-    row teacher-ddim200-first500 "$teacher" test --sampler ddim --steps 200 --samples 1 --limit 500
+    row teacher-ddim200 "$teacher" test --sampler ddim --steps 200
 fi

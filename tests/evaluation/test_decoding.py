@@ -76,7 +76,7 @@ def test_a_seed_is_a_run_of_its_own(teacher: Teacher) -> None:
     pairs = [Pair("w1 w2", ("w3 what", "w4")), Pair("w5 " * 30, ("w6",))]
     decodes = decode(teacher, pairs, seeds=[7, 8], steps=3)
     assert decodes.sources[0] == "[START] w1 w2 [END] [END]"
-    assert decodes.sources[1] == "[START] " + "w5 " * 9 + "[END] [END]"  # what generation sees
+    assert decodes.sources[1] == "[START] " + "w5 " * 10 + "[END] [END]"
     assert decodes.references == ["[START] w3 [UNK] [END]", "[START] w6 [END]"]
     for number, seed in enumerate((7, 8)):
         tokens = teacher.generate_tokens([pair.src for pair in pairs], seed=seed, steps=3)
@@ -87,4 +87,6 @@ def test_a_seed_is_a_run_of_its_own(teacher: Teacher) -> None:
 def test_the_step_in_the_name_is_where_rounding_begins(teacher: Teacher) -> None:
     rounded = teacher.choose_sampler({"name": "ancestral", "rounding": True}, 5)
     assert clamp_of(teacher, rounded) == 0
+    late = {"name": "ancestral", "rounding": True, "rounding_times": (0.5, 1.0)}
+    assert clamp_of(teacher, teacher.choose_sampler(late, 5)) == 29  # t = 30/60
     assert clamp_of(teacher, teacher.choose_sampler("ddim", 5)) == 60

@@ -11,12 +11,8 @@ from dlkit.teachers.diffuseq import official_state
 from parity.cases import Case
 
 
-def network(case: Case, steps: int | None = None) -> Denoiser:
-    """The network of a case, in evaluation mode, with the schedule that the case names.
-
-    Args:
-        steps: of the schedule; None takes the case's ``diffusion_steps``, or 2000 where the case has none.
-    """
+def network(case: Case) -> Denoiser:
+    """The network of a case, in evaluation mode, with the schedule and the steps that the case names, if it does."""
     config = case.config
     spec = DiffuseqSpec(
         layers=config["num_hidden_layers"],
@@ -27,8 +23,9 @@ def network(case: Case, steps: int | None = None) -> Denoiser:
         max_positions=config["max_position_embeddings"],
     )
     space = EmbeddingSpace(config["vocab_size"], config["hidden_dim"])
-    steps = steps or config.get("diffusion_steps", 2000)
-    schedule = {"name": config.get("noise_schedule", "sqrt"), "steps": steps}
+    schedule = {"name": config.get("noise_schedule", "sqrt")}
+    if "diffusion_steps" in config:
+        schedule["steps"] = config["diffusion_steps"]
     process = GaussianProcess(schedule=schedule)  # type: ignore[arg-type]
     denoiser = Denoiser(space, process, spec.build(space.dim)).eval()
     load_official(denoiser, weights(case))

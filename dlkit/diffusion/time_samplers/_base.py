@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlkit.errors import UserError
 from dlkit.part import Part
-from dlkit.schedules._base import CappedSchedule, Schedule
+from dlkit.schedules._base import DiscreteSchedule, Schedule
 
 Times = Float[Tensor, " b"]
 Probabilities = Float[Tensor, " n"]
@@ -64,10 +64,10 @@ class IndexState(TimeState, ABC):
         UserError: the schedule has no grid.
     """
 
-    schedule: CappedSchedule
+    schedule: DiscreteSchedule
 
     def __init__(self, sampler: TimeSampler, schedule: Schedule) -> None:
-        if not isinstance(schedule, CappedSchedule):
+        if not isinstance(schedule, DiscreteSchedule):
             raise UserError(
                 f"time_samplers {sampler.registered_name!r} draws the steps of a schedule's grid, and "
                 f"{schedule.registered_name!r} has none; use uniform"

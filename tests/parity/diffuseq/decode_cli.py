@@ -28,7 +28,8 @@ def check(case: Case) -> None:
 def run_folder(case: Case) -> Teacher:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)
-        return load_teacher(case.beside(case.config["weights"]).folder)
+        checkpoint = case.beside(case.config["weights"])
+        return load_teacher(checkpoint.folder, heads=checkpoint.config["num_attention_heads"])
 
 
 def condition(case: Case, model: Teacher, golden: dict[str, Tensor]) -> Condition:
