@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dlkit import objectives
 from dlkit.decoders.nearest import Nearest
 from dlkit.diffusion.time_samplers.uniform import UniformTime
 from dlkit.errors import UserError
@@ -45,7 +46,7 @@ def test_parts_by_settings() -> None:
 
 
 def test_parts_as_objects() -> None:
-    objective, adversary = Sid(mu=0.7), Adversarial(tap=0)
+    objective, adversary = Sid(mu=0.7), Adversarial(taps=(0, -1))
     made = Recipe(objective=objective, adv=adversary, stages=[Stage(objective=objective)])
     assert made.objective is objective
     assert made.adv is adversary
@@ -110,7 +111,7 @@ def test_a_stage_is_filled_from_the_recipe() -> None:
 
 # --- what it refuses
 
-OBJECTIVES = "adversarial, ode_regression, sid"
+OBJECTIVES = ", ".join(objectives.names())
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"objctive": "sid"}, "unknown key 'objctive'; did you mean 'objective'?"),
     ({"zzz": 1}, "unknown key 'zzz'; known: objective, adv, decoder, "),
@@ -132,7 +133,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"objective": "adversarial"}, "objective 'adversarial' needs a discriminator; set adv=true"),
     ({"stages": [{"objective": "adversarial"}]}, "objective 'adversarial' needs a discriminator; set adv=true"),
     ({"adv": "sid"}, "adv: objective 'sid' has no discriminator; set adv=true or adv.name=adversarial"),
-    ({"adv": {"head": "mean_pol"}}, "discriminators: nothing is called 'mean_pol'; did you mean 'mean_pool'?"),
+    (
+        {"adv": {"head": "mean_pol"}},
+        "discriminators: nothing is called 'mean_pol'; did you mean 'mean_pool' or 'attention_pool'?",
+    ),
     ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1 (got 0)"),
     ({"batch_size": "many"}, "batch_size: Input should be a valid integer"),
     ({"generator": {"lr": -1}}, "generator.lr: Input should be greater than 0 (got -1)"),
@@ -200,7 +204,7 @@ def test_what_is_no_mapping_is_refused(data: Any) -> None:
 RECIPES = st.builds(
     Recipe,
     objective=st.builds(Sid, mu=st.floats(-3, 3), weight=st.sampled_from(["l1", "snr", "none"])),
-    adv=st.none() | st.builds(Adversarial, tap=st.integers(-3, 3)),
+    adv=st.none() | st.builds(Adversarial, taps=st.lists(st.integers(-3, 3), min_size=1).map(tuple)),
     decoder=st.sampled_from(["linear_head", "nearest"]),
     t_init=st.floats(1e-3, 1),
     batch_size=st.integers(1, 10**6),
@@ -335,7 +339,7 @@ def test_no_assignments_change_nothing() -> None:
         ("stages.2.steps=1", "--set stages.2.steps: stages has items 0 to 0, not '2'"),
         ("stages.steps=1", "--set stages.steps: stages has items 0 to 0, not 'steps'"),
         ("batch_size.x=1", "--set batch_size.x: batch_size is 64 and has nothing below it; set batch_size itself"),
-        ("adv.tap=1", "--set adv.tap: adv is None and has nothing below it; set adv itself"),
+        ("adv.taps=1", "--set adv.taps: adv is None and has nothing below it; set adv itself"),
         ("=1", "--set : the recipe has no ''; known: objective"),
         ("batch_size=[", "--set batch_size=[: '[' is not a YAML value; quote it"),
         ("batch_size=many", "--set: batch_size: Input should be a valid integer"),

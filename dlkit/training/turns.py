@@ -1,6 +1,7 @@
 """The networks of a distillation, and what an objective sees of them in each turn."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,13 +21,13 @@ from dlkit.training.data import Draw
 
 @dataclass
 class Networks:
-    """Teacher phi, student theta and fake score psi share one frozen space; the head belongs to psi.
+    """Teacher phi, student theta and fake score psi share one frozen space.
 
     Attributes:
         teacher: no parameter of it is ever trained.
         student: the one-step generator.
         fake: the fake score.
-        head: the discriminator's head, if there is an adversary.
+        head: the discriminator's head, if there is an adversary; the critic's optimiser trains it with psi.
     """
 
     teacher: Denoiser
@@ -42,7 +43,8 @@ class Networks:
         if adversary is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                head = adversary.head.build(fake.backbone.feature_dim).to(teacher.space.table.device)
+                width: int = fake.backbone.feature_dim  # type: ignore[assignment]
+                head = adversary.build_head(width).to(teacher.space.table.device)
         return cls(teacher, student, fake, head)
 
     @property
@@ -67,25 +69,32 @@ class Turn:
     def __init__(self, networks: Networks, adversary: Adversarial | None, critic: bool) -> None:
         self.networks, self.adversary, self.critic = networks, adversary, critic
         self.process: GaussianProcess = networks.teacher.process
-        self.want = frozenset({"x0", "features"} if adversary is not None else {"x0"})
-        self.tap = -1 if adversary is None else adversary.tap
+        self.read = None if adversary is None else adversary.features  # the role whose features the head reads
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
         if "teacher" not in noised.memo:
-            with torch.set_grad_enabled(graph and not self.critic):
-                noised.memo["teacher"] = self.networks.teacher.predict(noised.x_t, noised.t, noised.cond)
+            with torch.set_grad_enabled((graph or self.read == "teacher") and not self.critic):
+                noised.memo["teacher"] = self._call(self.networks.teacher.predict, noised, "teacher")
         return noised.memo["teacher"]
 
     def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
         if "fake" not in noised.memo:
             call = self.networks.fake.predict if self.critic else self.networks.fake.frozen_predict
-            with torch.set_grad_enabled(graph or self.adversary is not None):
-                noised.memo["fake"] = call(noised.x_t, noised.t, noised.cond, want=self.want, tap=self.tap)
+            with torch.set_grad_enabled(graph or self.read == "fake_score"):
+                noised.memo["fake"] = self._call(call, noised, "fake_score")
         return noised.memo["fake"]
 
-    def discriminator(self, noised: Noised) -> Float[Tensor, " b"]:
-        features, mask = self.fake_score(noised).features, noised.cond.mask
+    def _call(self, call: Callable[..., Prediction], noised: Noised, role: str) -> Prediction:
+        """One network call, with features if the head reads them."""
+        if self.adversary is None or self.read != role:
+            return call(noised.x_t, noised.t, noised.cond)
+        want = frozenset({"x0", "features"})
+        return call(noised.x_t, noised.t, noised.cond, want=want, taps=self.adversary.taps)
+
+    def discriminator(self, noised: Noised) -> Float[Tensor, "b *l"]:
         assert self.networks.head is not None
+        predict = self.teacher if self.read == "teacher" else self.fake_score
+        features, mask = predict(noised).features, noised.cond.mask
         assert features is not None
         if self.critic:
             return self.networks.head(features, mask)
@@ -132,4 +141,5 @@ class Studio:
         u = stream.named("time").uniform(draw.index)
         t = self.stage.time_sampler.sample(u, self.process.noise_schedule)
         eps = stream.named("eps").normal(draw.index, *shape)
-        return Noised(x0, self.process.q_sample(x0, t, eps, cond), t, cond)
+        noise = lambda use: stream.named(use).normal(draw.index, *shape)  # noqa: E731
+        return Noised(x0, self.process.q_sample(x0, t, eps, cond), t, cond, noise=noise)
