@@ -45,7 +45,7 @@ class FDistill(Matching):
 
     Attributes:
         divergence: one of the above.
-        normalise: time_bins divides h by its mean over the batch's samples in the same tenth of [0, 1], then by its mean
+        normalise: time_bins divides h by its mean over the batch's samples in the same tenth of time, then by its mean
             over the batch, so that h shares the gradient out among samples alike in noise and leaves its size alone.
             In a small batch a sample may be alone in its bin, and its h is then 1. none takes h as it is.
         weight: l1, snr, kl, kl_sigma2 or none.
