@@ -25,12 +25,14 @@ class Needs:
         data: "none", "real" for texts of the data set, or "teacher_samples" for texts of the teacher from known noise.
             An objective that needs those has the settings ``pairs`` and ``steps`` of
             :class:`dlkit.objectives.ode_regression.OdeRegression`, and no critic learns in its stage.
+        path: with the teacher's samples: the student is asked on the way from noise to text, not at the noise.
         log_ratio: the discriminator's logit must be log(p_real / p_generated), which not every adversary learns.
         state: kinds of state it can work on.
     """
 
     roles: frozenset[str]
     data: str = "none"
+    path: bool = False
     log_ratio: bool = False
     state: frozenset[str] = frozenset({"gaussian"})
 

@@ -127,9 +127,17 @@ class Studio:
         """e = G(z, t_init), with the true source embeddings at the source positions."""
         return self.student(self.condition(draw), self.noise(draw, name, step))
 
-    def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
-        return cond.apply(self.networks.student.predict(z, t, cond).x0)
+    def student(
+        self, cond: Condition, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b l d"]:
+        """What the student makes of a state, at t_init if no times are given."""
+        if t is None:
+            t = torch.full((len(x_t),), self.recipe.t_init, dtype=torch.float64, device=x_t.device)
+        return cond.apply(self.networks.student.predict(x_t, t, cond).x0)
+
+    def times(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Times of the stage's distribution from uniforms."""
+        return self.stage.time_sampler.sample(u, self.process.noise_schedule)
 
     def noised(self, x0: Float[Tensor, "b l d"], draw: Draw, name: str, step: int) -> Noised:
         """Noise states at times of the stage's distribution; generated and real text go the same way."""
@@ -138,8 +146,7 @@ class Studio:
         if self.recipe.x0_noise == "sigma_0":
             x0 = sigma_0_noised(x0, self.process.sigma_0, stream.named("eps_0").normal(draw.index, *shape))
         cond = Condition(x0.detach(), draw.batch.mask)  # the source positions of x0 are the true ones already
-        u = stream.named("time").uniform(draw.index)
-        t = self.stage.time_sampler.sample(u, self.process.noise_schedule)
+        t = self.times(stream.named("time").uniform(draw.index))
         eps = stream.named("eps").normal(draw.index, *shape)
         noise = lambda use: stream.named(use).normal(draw.index, *shape)  # noqa: E731
         return Noised(x0, self.process.q_sample(x0, t, eps, cond), t, cond, noise=noise)
