@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -13,7 +14,8 @@ class ParameterFreeHead(nn.Module):
     """logit_l = mean over channels of h_l."""
 
     def forward(self, features: Float[Tensor, "b l h"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
-        return features.mean(-1).masked_fill(~mask, 0.0)
+        wide = torch.promote_types(features.dtype, torch.float32)
+        return features.mean(-1, dtype=wide).masked_fill(~mask, 0.0)
 
 
 @register(

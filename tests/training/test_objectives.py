@@ -36,6 +36,7 @@ def test_every_objective_distils(name: str, teacher: Path, data: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.contract
 @pytest.mark.parametrize("adv", [False, True])
 @pytest.mark.parametrize("name", objectives.names())
 def test_every_objective_runs_50_steps(name: str, adv: bool, teacher: Path, data: Path, tmp_path: Path) -> None:
@@ -58,6 +59,12 @@ def test_every_head_distils(head: str, features: str, teacher: Path, data: Path,
     assert {"critic_adversarial", "critic_r1", "critic_r2", "generator_adversarial", "generator_f_distill"} <= log[
         0
     ].keys()
+
+
+@pytest.mark.parametrize("head", discriminators.names())
+def test_every_head_distils_in_lower_precision(head: str, teacher: Path, data: Path, tmp_path: Path) -> None:
+    changes = {"adv": {"head": head, "r1": 1.0}, "objective": {"name": "f_distill"}, "run": {"precision": "bf16"}}
+    tiny.run_distill(teacher, data, tmp_path / "run", **changes)
 
 
 def stage_of(teacher: Path, data: Path, out: Path, engine: Any = None, **changes: Any) -> StageRun:
