@@ -11,7 +11,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # One thread a process: on shared cores OpenMP's spinning threads cost more than they bring.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/.cache/inductor"
 
-.PHONY: help demo test slow lint types bench docs clean
+.PHONY: help demo test slow plugins lint types bench docs clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -25,6 +25,9 @@ test: .venv/.test ## run the fast tests in WORKERS (2) processes
 
 slow: .venv/.test ## run the slow tests
 	$(TEST_ENV) $(BIN)/pytest -q -m slow -n $(WORKERS) || [ $$? -eq 5 ]  # 5: there are none
+
+plugins: .venv/.test ## build the example plugins, install them into a fresh environment, try them
+	.ci/plugins $(BIN)/python
 
 lint: .venv/.dev ## check style and formatting
 	$(BIN)/ruff check

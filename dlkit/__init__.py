@@ -21,6 +21,8 @@ _NAMES = {
     "OneStepGenerator": "generator",
     "load_teacher": "generator",
     "load_student": "generator",
+    "import_teacher": "exchange",
+    "export_teacher": "exchange",
     "distill": "training.distill",
     "fit": "training.fit",
     "evaluate": "evaluation.evaluate",

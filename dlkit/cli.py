@@ -4,28 +4,19 @@ import contextlib
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from dlkit import __version__
-from dlkit.errors import UserError
+from dlkit.errors import Notice, UserError
+from dlkit.plugins import PluginWarning
+from dlkit.registry import KINDS
 
-KINDS = {
-    "schedules": "dlkit.schedules",
-    "spaces": "dlkit.spaces",
-    "processes": "dlkit.diffusion.processes",
-    "time_samplers": "dlkit.diffusion.time_samplers",
-    "backbones": "dlkit.backbones",
-    "objectives": "dlkit.objectives",
-    "discriminators": "dlkit.discriminators",
-    "decoders": "dlkit.decoders",
-    "samplers": "dlkit.samplers",
-    "metrics": "dlkit.metrics",
-    "teachers": "dlkit.teachers",
-}
+UsageError: Any = typer.BadParameter.__base__  # click's, or that of the copy of click inside newer versions of typer
 
 app = typer.Typer(
     add_completion=False,
@@ -50,6 +41,10 @@ StepsOption = Annotated[
 SamplerOption = Annotated[
     str | None, typer.Option("--sampler", help="name, or settings such as '{name: ancestral, rounding: true}'")
 ]
+DecoderOption = Annotated[
+    str | None, typer.Option("--decoder", help="name, or settings such as '{name: logits, top_p: 0.9}'")
+]
+MbrOption = Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")]
 SamplesOption = Annotated[int, typer.Option("--samples", help="texts for each source")]
 
 
@@ -58,7 +53,7 @@ def list_parts(
     kind: Annotated[str | None, typer.Argument(help="one kind of part; all if left out")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="with description, paper and file")] = False,
 ) -> None:
-    """What can be named in a Recipe, and where it comes from."""
+    """What can be named in a Recipe, and where it comes from; plugins that cannot be used, and why."""
     if kind is not None and kind not in {*KINDS, "recipes"}:
         raise UserError(f"there is no kind {kind!r}; known: {', '.join([*KINDS, 'recipes'])}")
     for name, package in KINDS.items():
@@ -70,21 +65,19 @@ def list_parts(
 
 def _list_kind(kind: str, registry: Any, verbose: bool) -> None:
     typer.echo(f"{kind}:")
-    plugins = registry.plugins()
+    own, plugins, broken = registry.files(), registry.plugins(), registry.broken()
     for name in registry.names():
-        point = plugins.get(name)
-        origin = "dlkit" if point is None else (point.dist.name if point.dist else point.value)
-        typer.echo(f"  {name:<16} {origin}")
-        if verbose:
-            _describe(registry, name)
+        claims = ", ".join(f"{plugin.distribution} {plugin.version}" for plugin in plugins.get(name, []))
+        typer.echo(f"  {name:<16} {'dlkit' if name in own else claims}")
+        for line in broken.get(name, []):
+            typer.echo(f"      broken: {line}")
+        if verbose and (name in own or name not in broken):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PluginWarning)  # it was told above
+                _describe(registry.entry(name))
 
 
-def _describe(registry: Any, name: str) -> None:
-    try:
-        entry = registry.entry(name)
-    except UserError as error:
-        typer.echo(f"      broken: {error}")
-        return
+def _describe(entry: Any) -> None:
     typer.echo(f"      {entry.description}\n      paper: {entry.paper or '-'}\n      file: {entry.location}")
     for line in (entry.part.__doc__ or "").strip().splitlines():
         typer.echo(f"      | {line.strip()}")
@@ -140,69 +133,178 @@ def distill(
     typer.echo(f"student: {result.student} (stage {best['stage'] + 1}, step {best['step']}, {best['score']:.4f})")
 
 
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="run folder with ema_*.pt and training_args.json, or one .pt of it")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the teacher; it must be new or empty")],
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="file, folder or hub name, in place of the run's own")
+    ] = None,
+    allow_unused: Annotated[
+        bool, typer.Option("--allow-unused", help="leave out tensors that the network has no place for")
+    ] = False,
+    step: Annotated[int | None, typer.Option("--step", help="which checkpoint (default: the latest)")] = None,
+    tie: Annotated[
+        str, typer.Option("--tie", help="which copy of the tied table: lm_head, as the original does, or ema")
+    ] = "lm_head",
+    heads: Annotated[int | None, typer.Option("--heads", help="attention heads (default: found out)")] = None,
+) -> None:
+    """An official checkpoint becomes a teacher, with a report of every tensor."""
+    _positive(heads=heads)
+    if tie not in ("lm_head", "ema"):
+        raise UserError(f"--tie {tie}: give lm_head or ema")
+    from dlkit.exchange import import_teacher
+    from dlkit.teachers._base import ReadOptions
+
+    found = import_teacher(path, out, ReadOptions(tokenizer, tie, step, heads, allow_unused))
+    for line in (*found.keys, *found.notes):
+        typer.echo(str(line))
+    for warning in found.warnings:
+        warnings.warn(warning, Notice, stacklevel=2)
+    typer.echo(f"teacher: {out}")
+
+
+@app.command("export")
+def export_(
+    model: ModelOption,
+    out: Annotated[Path, typer.Option("--out", help="folder to write; it must be new or empty")],
+    family: Annotated[str, typer.Option("--format", help="whose official format")] = "diffuseq",
+) -> None:
+    """A teacher in the format of its family's original code."""
+    from dlkit.exchange import export_teacher
+
+    typer.echo(f"run folder: {export_teacher(model, out, family)}")
+
+
 @app.command()
 def sample(
     model: ModelOption,
     source: Annotated[str, typer.Option("--input", help="file with one source a line, or - for standard input")] = "-",
     steps: StepsOption = None,
     sampler: SamplerOption = None,
+    decoder: DecoderOption = None,
     samples: SamplesOption = 1,
+    mbr: MbrOption = 0,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
+    decodes: Annotated[
+        Path | None, typer.Option("--decodes", help="write DiffuSeq's decode files here instead; needs --data")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="data folder to decode, with --decodes")] = None,
+    split: Annotated[str, typer.Option("--split", help="which file of --data")] = "test",
 ) -> None:
     """Write texts: one JSON line for each source."""
     _positive(steps=steps, samples=samples, batch=batch)
+    parts = {"sampler": _part("--sampler", sampler), "decoder": _part("--decoder", decoder)}
+    if (decodes is None) != (data is None):
+        raise UserError(
+            "--decodes and --data go together: the one is the folder to write, the other has the references"
+        )
+    if decodes is not None and data is not None:
+        if source != "-" or mbr:
+            raise UserError(
+                "--decodes takes its sources from --data and writes all samples; leave --input and --mbr out"
+            )
+        return _decode(model, data, split, decodes, samples, seed, steps=steps, batch_size=batch, **parts)
     sources = _sources(source)
     from dlkit.generator import load
 
     loaded = load(model)
     texts = loaded.generate(
-        sources, num_samples=samples, steps=steps, sampler=_sampler(sampler), seed=seed, batch_size=batch
+        sources,
+        num_samples=samples,
+        mbr=mbr,
+        steps=steps,
+        seed=seed,
+        batch_size=batch,
+        **parts,
     )
     for text, hypotheses in zip(sources, texts, strict=True):
         typer.echo(json.dumps({"source": text, "hypotheses": hypotheses}, ensure_ascii=False))
 
 
+def _decode(model: Path, data: Path, split: str, out: Path, samples: int, seed: int, **options: Any) -> None:
+    from dlkit.data.pairs import read_split
+    from dlkit.evaluation.decoding import clamp_of, decode, write_decodes
+    from dlkit.generator import load
+
+    pairs, loaded, seeds = read_split(data, split), load(model), range(seed, seed + samples)
+    chosen = loaded.choose_sampler(options.pop("sampler"), options.pop("steps"))
+    decoded = decode(loaded, pairs, seeds, sampler=chosen, **options)
+    for file in write_decodes(out, decoded, seeds, clamp_of(loaded, chosen)):
+        typer.echo(f"decoded: {file}")
+
+
 @app.command("eval")
 def evaluate(
-    model: ModelOption,
-    data: DataOption,
+    model: Annotated[Path | None, typer.Option("--model", help="folder of a teacher or a student")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="folder with the split: sources to write for, and references")
+    ] = None,
+    decodes: Annotated[
+        Path | None,
+        typer.Option(
+            "--decodes", help="score what is written already: DiffuSeq's decode files, or a dlkit sample file"
+        ),
+    ] = None,
     split: Annotated[
         str, typer.Option("--split", help="train, valid, test or another file of the data folder")
     ] = "test",
-    protocol: Annotated[str, typer.Option("--protocol", help="how texts are scored: diffuseq or raw")] = "diffuseq",
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="how texts are scored: diffuseq, dlkit or raw")
+    ] = "diffuseq",
+    bertscore: Annotated[
+        str | None,
+        typer.Option("--bertscore", help="BERTScore by this model: folder, hub name, or '{model: DIR, layer: 9}'"),
+    ] = None,
     samples: SamplesOption = 1,
-    mbr: Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")] = 0,
+    mbr: MbrOption = 0,
     steps: StepsOption = None,
     sampler: SamplerOption = None,
+    decoder: DecoderOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources")] = None,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
     file: Annotated[Path | None, typer.Option("--json", help="where to write the report")] = None,
 ) -> None:
-    """Score a model on a split."""
+    """Score a model on a split, or texts in files."""
     _positive(steps=steps, samples=samples, batch=batch, limit=limit)
-    if mbr == 1 or mbr < 0:
-        raise UserError(f"--mbr {mbr}: give 0 for none, or at least 2 candidates to choose from")
     if file is not None and (not file.name or file.is_dir()):
         raise UserError(f"--json {file}: give the name of a file")
+    if decodes is None and (model is None or data is None):
+        raise UserError("give --model with --data to score a model, or --decodes to score texts in files")
+    if decodes is not None and (steps is not None or sampler is not None or decoder is not None or samples != 1):
+        raise UserError("--steps, --sampler, --decoder and --samples say how to write; leave them out with --decodes")
     from dlkit.evaluation.folder import evaluate_folder
+    from dlkit.evaluation.protocol import rules
+    from dlkit.evaluation.score_files import score_files
     from dlkit.files import write_json
     from dlkit.generator import load
 
-    report = evaluate_folder(
-        load(model),
-        data,
-        split,
-        protocol,
-        num_samples=samples,
-        mbr=mbr,
-        steps=steps,
-        sampler=_sampler(sampler),
-        limit=limit,
-        seed=seed,
-        batch_size=batch,
-    )
+    rules(protocol)
+    more_metrics = [] if bertscore is None else [_bertscore(bertscore)]
+    loaded = None if model is None else load(model)
+    if decodes is not None:
+        report = score_files(
+            decodes, protocol, data=data, split=split, model=loaded, mbr=mbr, limit=limit, more_metrics=more_metrics
+        )
+    else:
+        assert loaded is not None and data is not None
+        report = evaluate_folder(
+            loaded,
+            data,
+            split,
+            protocol,
+            more_metrics=more_metrics,
+            num_samples=samples,
+            mbr=mbr,
+            steps=steps,
+            sampler=_part("--sampler", sampler),
+            decoder=_part("--decoder", decoder),
+            limit=limit,
+            seed=seed,
+            batch_size=batch,
+        )
     for row in report["models"]:
         typer.echo(json.dumps(row["metrics"]))
     if file is not None:
@@ -234,6 +336,19 @@ def demo(
     typer.echo(f"report: {report}")
 
 
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="of the package and, with underscores, of its part: my-objective")],
+    out: Annotated[Path, typer.Option("--out", help="folder that the package's folder is put into")] = Path("."),
+    kind: Annotated[str, typer.Option("--kind", help="what kind of part it begins with")] = "objectives",
+) -> None:
+    """Begin a package of your own parts, with a test that passes."""
+    from dlkit.starter import new_plugin as write
+
+    folder = write(name, out, kind)
+    typer.echo(f"plugin: {folder}; pip install -e '{folder}[test]', then pytest {folder}")
+
+
 @app.command()
 def version() -> None:
     """The version."""
@@ -249,21 +364,53 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+@contextlib.contextmanager
+def _notices() -> Iterator[None]:
+    """Print what the user should know as one line; warnings of other kinds as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        show, told = warnings.showwarning, set()
+
+        def brief(message: Any, category: type[Warning], *rest: Any, **named: Any) -> None:
+            if not issubclass(category, Notice):
+                show(message, category, *rest, **named)
+            elif str(message) not in told:
+                told.add(str(message))
+                typer.echo(f"dlkit: warning: {message}", err=True)
+
+        warnings.showwarning = brief
+        yield
+
+
 def _positive(**numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise UserError(f"--{name} {number}: give at least 1")
 
 
-def _sampler(text: str | None) -> Any:
+def _part(option: str, text: str | None) -> Any:
+    """A name as it stands; settings read as YAML."""
     if text is None or not text.lstrip().startswith("{"):
         return text
+    return _mapping(option, text, "{name: ..., setting: value}")
+
+
+def _bertscore(text: str) -> Any:
+    from dlkit import metrics
+    from dlkit.part import from_spec
+
+    mapped = text.lstrip().startswith("{")
+    settings = _mapping("--bertscore", text, "{model: DIR, layer: 9}") if mapped else {"model": text}
+    return from_spec(metrics.registry, {**settings, "name": "bertscore"})
+
+
+def _mapping(option: str, text: str, example: str) -> Any:
     import yaml
 
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UserError(f"--sampler {text}: not a YAML mapping; write '{{name: ancestral, rounding: true}}'") from None
+        raise UserError(f"{option} {text}: not a YAML mapping; write '{example}'") from None
 
 
 def _sources(source: str) -> list[str]:
@@ -282,10 +429,23 @@ def _sources(source: str) -> list[str]:
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     try:
-        app()
+        with _notices():
+            raise SystemExit(app(standalone_mode=False) or 0)
     except UserError as error:
-        print(f"dlkit: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(str(error))
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            raise SystemExit(2) from None
+        _refuse(f"{error.format_message().rstrip('.')}; see dlkit --help")
+    except (typer.Abort, KeyboardInterrupt):
+        raise SystemExit(130) from None
+
+
+def _refuse(message: str) -> NoReturn:
+    """One line whatever was typed: a path may hold a line break."""
+    print("dlkit:", " ".join(message.splitlines()), file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dlkit.evaluation.protocol import Protocol
 from dlkit.evaluation.report import report_dict, write_report
 from dlkit.evaluation.timing import fewest_steps, time_models
 from dlkit.files import atomic_folder, read_json, write_json
-from dlkit.generator import OneStepGenerator, Teacher, TextModel, load_student, load_teacher
+from dlkit.generator import OneStepGenerator, Teacher, TextModel, load_student, load_teacher, sample_keys
 from dlkit.training.data import HeldOut
 from dlkit.training.distill import distill
 from dlkit.training.fit import fit
@@ -155,10 +155,8 @@ def _report(teacher: Teacher, student: OneStepGenerator, out: Path, seed: int, r
     test = HeldOut.read(out / "data", "test", N_SOURCES)
     rows = student_rows(student, test, seed, reporter)
     reporter.say("timing teacher and student in one process")
-    few = fewest_steps(teacher_rows, rows[0].metrics["bleu"])
-    timing = time_models(
-        teacher, student, test.sources[:TIMED], rounds=3, few_steps=few.nfe if few else None, seed=seed
-    )
+    few = {metric: fewest_steps(teacher_rows, rows[0], metric) for metric in ("bleu", "exact_validity")}
+    timing = time_models(teacher, student, test.sources[:TIMED], rounds=3, few_steps=few, seed=seed)
     named = [Row(**{**row.to_dict(), "name": f"teacher {row.name}"}) for row in teacher_rows]
     return report_dict(
         Protocol.of(student, out / "data", "test", N_SOURCES, num_samples=10, seed=seed),
@@ -245,10 +243,10 @@ def _emergence(teacher: Teacher, student: OneStepGenerator, source: str, seed: i
 def _watch(model: TextModel, source: str, seed: int, **sampling: Any) -> list[dict[str, Any]]:
     """What the model would write after each call."""
     seen: list[dict[str, Any]] = []
-    length = len(model.tokenizer.encode(source)) + 1
+    length, keys = len(model.tokenizer.encode(source)) + 1, sample_keys([source], 1)
 
     def observe(k: int, t: float, x_t: Tensor, x0: Tensor) -> None:
-        tokens = model.architecture.decoder.decode(x0, model.denoiser.space)[0, length:].tolist()
+        tokens = model.read(x0, keys, seed)[0, length:].tolist()
         seen.append({"call": k + 1, "t": round(t, 4), "text": model.tokenizer.decode(model.until_end(tokens))})
 
     model.generate([source], seed=seed, observe=observe, **sampling)

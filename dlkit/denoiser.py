@@ -37,13 +37,20 @@ class Denoiser(nn.Module):
 
     Args:
         space: tokens <-> states.
-        process: the forward process; owns alpha, sigma and Tweedie.
+        process: the forward process; owns alpha, sigma and Tweedie. If it learns its prior's mean, the space gets one.
         backbone: ``forward(x, time, taps) -> (x0, features)``.
     """
 
     def __init__(self, space: EmbeddingSpace, process: GaussianProcess, backbone: nn.Module) -> None:
         super().__init__()
-        self.space, self.process, self.backbone = space, process, backbone
+        self.space, self._process, self.backbone = space, process, backbone
+        if process.learns_mean:
+            space.learn_mean()
+
+    @property
+    def process(self) -> GaussianProcess:
+        """The forward process, around the mean that the space holds."""
+        return self._process.around(self.space.mean_embed)
 
     def forward(
         self,

@@ -1,17 +1,19 @@
 """What a user holds: a model that writes text, with everything it needs in one folder."""
 
+import contextlib
 import hashlib
 import itertools
 import json
 import platform
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,16 +24,20 @@ from dlkit.decoders._base import Decoder
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion import processes
 from dlkit.diffusion.condition import Condition
-from dlkit.errors import UserError
+from dlkit.errors import Notice, UserError
 from dlkit.files import atomic_folder, read_json, write_json
+from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.part import from_spec, part_of, validated
 from dlkit.randomness import Stream, hash64
-from dlkit.recipe import Recipe, Spec
+from dlkit.recipe import Fit, Model, Recipe, Spec
 from dlkit.samplers._base import Observer, Sampler
+from dlkit.teachers._base import Original, ReadOptions, TeacherFamily, TeacherParts
+from dlkit.teachers._sniff import sniff
 
 _T = TypeVar("_T")
 
 WEIGHTS = "model.safetensors"
+RECIPE = "recipe.yaml"
 _TIED = "space.lm_head.weight"
 
 
@@ -117,17 +123,34 @@ class TextModel:
         most = getattr(self.architecture.process.noise_schedule, "steps", None)
         if most is not None and chosen.steps > most:
             raise UserError(f"steps={chosen.steps} is more than the {most} steps this model was trained with")
+        chosen.calls(self.architecture.process.noise_schedule)  # refuses what this schedule cannot do, before any work
         return chosen
 
-    def generate(self, sources: Sequence[str], **options: Any) -> list[list[str]]:
-        """Write texts; see :meth:`generate_tokens` for the options.
+    def generate(
+        self, sources: Sequence[str], *, num_samples: int = 1, mbr: int = 0, **options: Any
+    ) -> list[list[str]]:
+        """Write texts.
+
+        With ``mbr=K``, K candidates are written for each source, and of these minimum Bayes risk chooses one: the text
+        that the others agree with most, by sentence BLEU.
+
+        Args:
+            sources: texts to write for.
+            num_samples: texts for each.
+            mbr: candidates for minimum Bayes risk; 0 chooses nothing.
+            options: see :meth:`generate_tokens`.
 
         Returns:
-            for each source its ``num_samples`` texts: what stands between [CLS] and the first [SEP].
+            for each source its texts, ``num_samples`` or one chosen: what stands between [CLS] and the first [SEP].
+
+        Raises:
+            UserError: a source does not fit, or an argument is out of range.
         """
-        groups = self.generate_tokens(sources, **options)
-        texts = self.tokenizer.decode_batch([self.until_end(ids) for group in groups for ids in group])
-        return _grouped(texts, options.get("num_samples", 1))
+        count = candidates(num_samples, mbr)
+        groups = self.generate_tokens(sources, num_samples=count, **options)
+        written = self.tokenizer.decode_batch([self.until_end(ids) for group in groups for ids in group])
+        texts = _grouped(written, count)
+        return choose_by_mbr(texts) if mbr else texts
 
     @torch.inference_mode()
     def generate_tokens(
@@ -144,14 +167,14 @@ class TextModel:
     ) -> list[list[list[int]]]:
         """The tokens of all generated positions, padding included.
 
-        The noise of a text is a function of (seed, source, number of the sample): batch mates do not change it.
+        All that is random in a text is a function of (seed, source, number of the sample), whatever its batch mates.
 
         Args:
             sources: texts to write for.
             num_samples: texts for each.
             steps: network calls; None is the model's own default.
             sampler: name or settings; None is the model's own.
-            seed: of the noise.
+            seed: of the noise, and of what the decoder draws.
             batch_size: texts written at once.
             decoder: name or settings; None is the model's own.
             observe: called after each network call, see :class:`dlkit.samplers._base.Sampler`.
@@ -164,15 +187,29 @@ class TextModel:
         chosen = self.choose_sampler(sampler, steps)
         reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
         rows, masks = self._encode(sources)
-        hashes = [hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)]
-        keys = torch.tensor(hashes, dtype=torch.int64)
+        keys = sample_keys(sources, num_samples)
         wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
         written: list[list[int]] = []
         for part in torch.arange(len(wanted)).split(batch_size):
             ids, mask = rows[wanted[part]].to(self.device), masks[wanted[part]].to(self.device)
-            x = self._states(chosen, ids, mask, keys[part].to(self.device), seed, observe)
-            written += _where(reader.decode(x, self.denoiser.space), mask)
+            own = keys[part].to(self.device)
+            x = self._states(chosen, ids, mask, own, seed, observe)
+            written += _where(self.read(x, own, seed, reader), mask)
         return _grouped(written, num_samples)
+
+    def read(
+        self, x: Float[Tensor, "b l d"], keys: Int[Tensor, " b"], seed: int = 0, decoder: Decoder | None = None
+    ) -> Int[Tensor, "b l"]:
+        """The tokens of states; what a decoder draws is a function of (seed, key, position).
+
+        Args:
+            x: states.
+            keys: of the samples, from :func:`sample_keys`.
+            seed: of generation.
+            decoder: None is the model's own.
+        """
+        u = Stream(seed, "decode").uniform(keys.to(x.device), x.shape[1])
+        return (decoder or self.architecture.decoder).decode(x, self.denoiser.space, u)
 
     def _encode(self, sources: Sequence[str]) -> tuple[Int[Tensor, "n l"], Tensor]:
         arch, tok = self.architecture, self.tokenizer
@@ -228,7 +265,7 @@ class TextModel:
         }
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
         write_json(folder / "config.json", self.config())
-        self.recipe.to_yaml(folder / "recipe.yaml")
+        self.recipe.to_yaml(folder / RECIPE)
         self.tokenizer.save(folder)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -250,8 +287,9 @@ class TextModel:
             raise UserError(f"{folder / 'config.json'} has format {found!r}; this version reads format 1")
         if cls.kind and config.get("kind") != cls.kind:
             kind = config.get("kind")
-            raise UserError(f"{folder} holds a {kind}, not a {cls.kind}; use dlkit.load_{kind}")
+            raise UserError(f"{folder} holds a {kind}, not a {cls.kind}; give the folder of a {cls.kind}")
         architecture = _architecture(config, folder)
+        _refuse_differences(_implied(architecture), _stored(folder / WEIGHTS), folder / WEIGHTS)
         denoiser = architecture.build()
         _load_weights(denoiser, folder / WEIGHTS)
         tokenizer = Tokenizer.load(folder)
@@ -260,13 +298,49 @@ class TextModel:
                 f"{folder}: its tokenizer has {tokenizer.vocab_size} ids, its network {architecture.vocab_size}; "
                 "restore the tokenizer the model was trained with"
             )
-        return cls(denoiser, tokenizer, architecture, Recipe.from_yaml(folder / "recipe.yaml")).to(device)
+        return cls(denoiser, tokenizer, architecture, Recipe.from_yaml(folder / RECIPE)).to(device)
 
 
 class Teacher(TextModel):
     """A diffusion language model that needs many network calls; DDIM unless told otherwise."""
 
     kind = "teacher"
+
+    @classmethod
+    def from_parts(cls, family: TeacherFamily, parts: TeacherParts) -> Self:
+        """The teacher that was found in an official checkpoint; its Recipe says as much as is known of how it was made.
+
+        Raises:
+            UserError: a setting of the original has no place in a Recipe.
+        """
+        model = {
+            "family": family,
+            "space": parts.space,
+            "process": parts.process,
+            "backbone": parts.backbone,
+            "seq_len": parts.seq_len,
+        }
+        recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit))
+        architecture = Architecture(
+            **model, vocab_size=parts.tokenizer.vocab_size, decoder=recipe.decoder, sampler="ddim"
+        )
+        denoiser = architecture.build()
+        denoiser.load_state_dict(parts.state)
+        return cls(denoiser, parts.tokenizer, architecture, recipe)
+
+    def parts(self) -> TeacherParts:
+        """What this teacher is made of, for writing it in another format."""
+        arch = self.architecture
+        return TeacherParts(
+            space=arch.space,
+            process=arch.process,
+            backbone=arch.backbone,
+            seq_len=arch.seq_len,
+            tokenizer=self.tokenizer,
+            tokenizer_spec=self.recipe.model.tokenizer,
+            state=self.denoiser.state_dict(),
+            fit=self.recipe.fit.model_dump(mode="json"),
+        )
 
 
 class OneStepGenerator(TextModel):
@@ -282,7 +356,9 @@ class OneStepGenerator(TextModel):
 
 
 def load(path: str | Path, device: str = "cpu") -> Teacher | OneStepGenerator:
-    """Whichever kind of model the folder holds."""
+    """Whichever kind of model the folder holds; an official checkpoint is a teacher."""
+    if official_family(path) is not None:
+        return load_teacher(path, device)
     kind = _read_config(model_folder(path)).get("kind")
     kinds = {"teacher": Teacher, "student": OneStepGenerator}
     if kind not in kinds:
@@ -320,29 +396,68 @@ def _architecture(config: dict[str, Any], folder: Path) -> Architecture:
     return validated(Architecture, fields, str(folder / "config.json"))
 
 
-def _load_weights(denoiser: Denoiser, file: Path) -> None:
-    """Fill a network, refusing missing, unknown and misshapen tensors."""
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _implied(architecture: Architecture) -> Shapes:
+    """The tensors that a network of this architecture has; no memory is taken for them."""
+    with torch.device("meta"):
+        state = architecture.build().state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if name != _TIED}
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Tell the user of errors that a file of weights makes."""
     try:
-        state = load_file(file)
+        yield
     except FileNotFoundError:
         raise UserError(f"{file} is missing; the model folder is incomplete") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file} is damaged or cut short ({error}); copy it again from its source") from None
-    wanted = {name: tensor for name, tensor in denoiser.state_dict().items() if name != _TIED}
-    _refuse_differences(wanted, state, file)
-    denoiser.load_state_dict({**state, _TIED: state["space.word_embedding.weight"]})
 
 
-def _refuse_differences(wanted: dict[str, Tensor], found: dict[str, Tensor], file: Path) -> None:
+def _stored(file: Path) -> Shapes:
+    """The tensors that a file says it holds."""
+    with _reading(file), safe_open(file, "pt") as stored:
+        return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+
+
+def _refuse_differences(wanted: Shapes, found: Shapes, file: Path) -> None:
+    """Refuse missing, unknown and misshapen tensors, before a network as large as config.json says is built."""
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or unknown:
         found_out = {"lacks": missing, "has the unknown": unknown}
         complaints = [f"{verb} {_some(names)}" for verb, names in found_out.items() if names]
         raise UserError(f"{file} {' and '.join(complaints)}; it does not belong to this config.json")
-    for name, tensor in wanted.items():
-        if tensor.shape != found[name].shape:
-            shapes = f"shape {tuple(found[name].shape)}, config.json implies {tuple(tensor.shape)}"
-            raise UserError(f"{file}: {name} has {shapes}")
+    for name, shape in wanted.items():
+        if shape != found[name]:
+            raise UserError(f"{file}: {name} has shape {found[name]}, config.json implies {shape}")
+
+
+def _load_weights(denoiser: Denoiser, file: Path) -> None:
+    with _reading(file):
+        state = load_file(file)
+    denoiser.load_state_dict({**state, _TIED: state["space.word_embedding.weight"]})
+
+
+def sample_keys(sources: Sequence[str], num_samples: int) -> Int[Tensor, " n"]:
+    """What the random draws of each text depend on besides the seed; the samples of a source stand together."""
+    hashes = [hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)]
+    return torch.tensor(hashes, dtype=torch.int64)
+
+
+def candidates(num_samples: int, mbr: int) -> int:
+    """Texts to write for each source, so that minimum Bayes risk can choose one of ``mbr``, or all count.
+
+    Raises:
+        UserError: there is nothing to choose from, or both numbers ask for several texts and differ.
+    """
+    if mbr < 0 or mbr == 1:
+        raise UserError(f"mbr={mbr}: give 0 for none, or at least 2 candidates to choose from")
+    if mbr and num_samples not in (1, mbr):
+        raise UserError(f"mbr={mbr} with num_samples={num_samples}: give one of the two; mbr is the number of texts")
+    return mbr or num_samples
 
 
 def _where(tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> list[list[int]]:
@@ -360,9 +475,46 @@ def _some(names: Iterable[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def load_teacher(path: str | Path, device: str = "cpu") -> Teacher:
-    """A teacher from its folder. Raises ``UserError`` as :meth:`TextModel.from_pretrained` does."""
-    return Teacher.from_pretrained(path, device)
+def official_family(path: str | Path) -> TeacherFamily | None:
+    """The family whose official checkpoint lies at ``path``; None for a model folder, which holds its Recipe."""
+    folders = (Path(path), Path(path) / "student", Path(path) / "teacher")
+    return None if any((folder / RECIPE).is_file() for folder in folders) else sniff(Path(path))
+
+
+def read_official(path: str | Path, options: ReadOptions) -> tuple[Teacher, Original]:
+    """A teacher from an official checkpoint, and what was found in it.
+
+    Raises:
+        UserError: there is none at ``path``, or it cannot be read.
+    """
+    family = official_family(path)
+    if family is None:
+        what = "is no official checkpoint" if Path(path).exists() else "does not exist"
+        raise UserError(f"{path} {what}; give a run folder with ema_*.pt and training_args.json")
+    found = family.read(Path(path), options)
+    return Teacher.from_parts(family, found.parts), found
+
+
+def load_teacher(path: str | Path, device: str = "cpu", **options: Any) -> Teacher:
+    """A teacher from its folder, or from an official checkpoint: a run folder of DiffuSeq, or one file of it.
+
+    Args:
+        path: of the folder or file.
+        device: where its weights go.
+        options: for an official checkpoint, see :class:`dlkit.teachers._base.ReadOptions`. What the user should know of
+            it is a :class:`dlkit.errors.Notice`.
+
+    Raises:
+        UserError: see :meth:`TextModel.from_pretrained` and :func:`read_official`.
+    """
+    if official_family(path) is None:
+        if options:
+            raise UserError(f"{path} is no official checkpoint; {', '.join(options)} can only be said of one")
+        return Teacher.from_pretrained(path, device)
+    teacher, found = read_official(path, ReadOptions(**options))
+    for warning in found.warnings:
+        warnings.warn(warning, Notice, stacklevel=2)
+    return teacher.to(device)
 
 
 def load_student(path: str | Path, device: str = "cpu") -> OneStepGenerator:

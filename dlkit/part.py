@@ -13,10 +13,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Part(BaseModel):
-    """A frozen, typed bundle of settings that knows its registered name and writes itself as ``{"name": ..., ...}``."""
+    """A frozen, typed bundle of settings that knows its registered name and writes itself as ``{"name": ..., ...}``.
+
+    Attributes:
+        trial: settings with which :mod:`dlkit.testing` tries the part, where its defaults are large or incomplete.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     registered_name: ClassVar[str] = ""
+    trial: ClassVar[dict[str, Any]] = {}
 
     def spec(self) -> dict[str, Any]:
         """Plain data from which :func:`from_spec` makes an equal part."""

@@ -38,6 +38,19 @@ def _mix(x: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
     return x ^ _shift_right(x, 31)
 
 
+def truncated(normal: Float[Tensor, "*n"], bound: float) -> Float[Tensor, "*n"]:
+    """Standard normals turned into draws from the normal distribution truncated to |z| <= bound.
+
+    What lies within the bound stays. What lies beyond has a tail probability u = P(|z| > |value|) / P(|z| > bound) that
+    is uniform, and goes to the quantile u of the truncated distribution: the same distribution as drawing again until a
+    value fits, without a second draw.
+    """
+    beyond, scale = normal.abs() > bound, math.sqrt(0.5)
+    u = torch.special.erfc(normal.double().abs() * scale) / math.erfc(bound * scale)
+    moved = torch.special.erfinv((2.0 * u - 1.0) * math.erf(bound * scale)) / scale
+    return torch.where(beyond, moved.clamp(-bound, bound).to(normal.dtype), normal)
+
+
 def hash64(text: str) -> int:
     """A stable 63-bit hash of a text, used as the sample index of what has no number of its own."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

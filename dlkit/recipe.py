@@ -110,17 +110,20 @@ class Fit(Spec):
 
     Attributes:
         steps, batch_size: length of the run.
-        microbatch: samples in one backward pass; None means the whole batch. Gradients are averaged.
+        microbatch: samples in one backward pass; None means the whole batch. Gradients are those of the mean over the
+            batch, however it is cut.
         optimizer: AdamW's settings.
-        ema: decay of the averaged weights, which are the ones kept; it warms up as min(ema, (1 + n) / (10 + n)).
+        ema: decay of the averaged weights, which are the ones kept.
+        ema_warmup: the decay rises as min(ema, (1 + n) / (10 + n)); otherwise it is ``ema`` from the first update on.
         time_sampler: distribution of the training times.
     """
 
     steps: int = Field(default=50_000, ge=1)
-    batch_size: int = Field(default=2048, ge=1)
+    batch_size: int = Field(default=2048, ge=1, le=2**20)
     microbatch: int | None = Field(default=None, ge=1)
     optimizer: Optimizer = Optimizer(lr=1e-4, betas=(0.9, 0.999), decay="linear")
     ema: float = Field(default=0.9999, ge=0, lt=1)
+    ema_warmup: bool = True
     time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
 
 
@@ -227,7 +230,7 @@ class Recipe(Spec):
     time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
     t_init: float = Field(default=0.7455, gt=0, le=1)
     x0_noise: Literal["none", "sigma_0"] = "none"
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=2**16)
     generator: Optimizer = Optimizer()
     critic: Optimizer = Optimizer()
     ema: float = Field(default=0.999, ge=0, lt=1)
@@ -240,10 +243,17 @@ class Recipe(Spec):
     fit: Fit = Fit()
 
     @model_validator(mode="after")
+    def _only_a_fit_weights_times(self) -> Self:
+        for sampler in (self.time_sampler, *(stage.time_sampler for stage in self.stages)):
+            if sampler is not None and sampler.weighted:  # type: ignore[attr-defined]
+                name = sampler.registered_name
+                raise ValueError(f"time_sampler {name!r} weights losses, which only a fit does; set fit.time_sampler")
+        return self
+
+    @model_validator(mode="after")
     def _needs_are_met(self) -> Self:
-        for objective in (self.objective, *(stage.objective for stage in self.stages)):
-            if objective is not None:
-                self._discriminator_serves(objective)
+        for objective in filter(None, (self.objective, *(stage.objective for stage in self.stages))):
+            self._discriminator_serves(objective)
         return self
 
     def _discriminator_serves(self, objective: Objective) -> None:
@@ -322,7 +332,11 @@ class Recipe(Spec):
         """
         data = self.to_dict()
         for assignment in assignments:
-            _assign(data, assignment)
+            try:
+                _assign(data, assignment)
+            except UserError:  # perhaps below a part that was just given by its name, or as true: write it out
+                data = type(self).from_dict(data, where="--set").to_dict()
+                _assign(data, assignment)
         return type(self).from_dict(data, where="--set")
 
 

@@ -17,6 +17,7 @@ import pytest
 
 import tiny
 from dlkit import __version__, cli
+from dlkit.data.pairs import read_split
 from dlkit.generator import load_student, load_teacher
 from dlkit.training import checkpoint
 
@@ -160,7 +161,7 @@ def test_list(run: Run) -> None:
     for kind in (*cli.KINDS, "recipes"):
         assert f"{kind}:\n" in everything
     assert re.search(
-        r"^objectives:\n  adversarial +dlkit\n  ode_regression +dlkit\n  sid +dlkit\n", everything, re.MULTILINE
+        r"^objectives:\n  adversarial +dlkit\n  diff_instruct +dlkit\n  dmd +dlkit\n", everything, re.MULTILINE
     )
     assert fine(run("list", "decoders")).out.startswith("decoders:\n")
     assert "dlm_one_qqp" in fine(run("list", "recipes")).out
@@ -183,12 +184,18 @@ def test_version(run: Run) -> None:
         (["trian"], "No such command"),
     ],
 )
-def test_a_usage_error_is_short(args: list[str], words: str, run: Run) -> None:
-    result = run(*args)
+def test_a_usage_error_is_one_line(args: list[str], words: str, run: Run) -> None:
+    refused(run(*args), words)
+
+
+def test_a_path_with_a_line_break_is_told_in_one_line(run: Run) -> None:
+    refused(run("eval", "--model", "no\nwhere", "--data", "x"), "no where does not exist")
+
+
+def test_no_command_at_all_shows_the_help(run: Run) -> None:
+    result = run()
     assert result.code == 2
-    assert words in result.err
-    assert result.err.count("\n") <= 4
-    assert "─" not in result.err
+    assert "Commands" in result.out + result.err
 
 
 # --- train
@@ -425,6 +432,20 @@ def test_sample_writes_a_line_for_each_source(sample: Run) -> None:
     assert fine(sample("--seed", 1)).out == fine(sample("--seed", 1, "--batch", 1)).out != fine(sample()).out
 
 
+def test_sample_chooses_by_minimum_bayes_risk(sample: Run) -> None:
+    candidates, chosen = (
+        [json.loads(line)["hypotheses"] for line in fine(sample(option, 4)).out.splitlines()]
+        for option in ("--samples", "--mbr")
+    )
+    assert [len(texts) for texts in chosen] == [1, 1]
+    assert all(texts[0] in among for texts, among in zip(chosen, candidates, strict=True))
+
+
+def test_sample_takes_decoders(sample: Run) -> None:
+    cold, hot = (fine(sample("--decoder", f"{{name: logits, temperature: {t}}}")).out for t in ("0", "5.0"))
+    assert cold == fine(sample("--decoder", "linear_head")).out != hot
+
+
 def test_sample_reads_standard_input(sample: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
@@ -451,6 +472,14 @@ def test_sample_takes_samplers(sampler: str, sample: Run) -> None:
         (["--sampler", "{name: ddim, stepz: 3}"], "samplers 'ddim': unknown key 'stepz'; did you mean 'steps'?"),
         (["--sampler", "{name: ddim"], "not a YAML mapping"),
         (["--sampler", "{steps: 3}"], "lack a 'name'"),
+        (["--decoder", "neerest"], "decoders: nothing is called 'neerest'; did you mean 'nearest'?"),
+        (
+            ["--decoder", "{name: logits, top_p: 2}"],
+            "decoders 'logits': top_p: Input should be less than or equal to 1",
+        ),
+        (["--decoder", "{name: logits"], "--decoder {name: logits: not a YAML mapping"),
+        (["--mbr", 1], "mbr=1: give 0 for none, or at least 2 candidates"),
+        (["--mbr", 4, "--samples", 2], "mbr=4 with num_samples=2: give one of the two"),
         (["--sampler", "one_step"], "samplers 'one_step': steps: Input should be less than or equal to 1"),
         (["--model", "nowhere"], "nowhere does not exist"),
         (["--input", "nowhere"], "cannot read nowhere: No such file or directory"),
@@ -480,11 +509,50 @@ def test_a_long_source_is_refused_or_cut(sample: Run, world: World, tmp_path: Pa
 # --- eval
 
 
+def test_sample_writes_decode_files(run: Run, world: World, tmp_path: Path) -> None:
+    start = ["sample", "--model", world.teacher, "--steps", 2, "--samples", 2, "--seed", 5]
+    given = ["--data", world.data, "--split", "valid", "--decodes", tmp_path / "out"]
+    result = fine(run(*start, *given))
+    files = [tmp_path / "out" / f"seed{seed}_step50.json" for seed in (5, 6)]
+    assert result.out == "".join(f"decoded: {file}\n" for file in files)
+    tokenizer = load_teacher(world.teacher).tokenizer
+    encoded = tokenizer.encode_batch([pair.src for pair in read_split(world.data, "valid")])
+    for file in files:
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        assert [line["source"] for line in lines] == [f"{tokenizer.decode_marked(ids)} [SEP]" for ids in encoded]
+    refused(run(*start, "--decodes", tmp_path / "out"), "--decodes and --data go together")
+    refused(run(*start, *given, "--input", world.sources), "leave --input and --mbr out")
+    refused(run(*start, *given, "--split", "dev"), "no dev data")
+
+
 def test_eval_scores_a_split(run: Run, world: World, tmp_path: Path) -> None:
     args = ["eval", "--model", world.teacher, "--data", world.data, "--steps", 2, "--limit", 3]
     assert "bleu" in json.loads(fine(run(*args)).out.splitlines()[0])
-    fine(run(*args, "--split", "valid", "--json", tmp_path / "report.json"))
-    assert json.loads((tmp_path / "report.json").read_text())["models"][0]["metrics"]["bleu"] >= 0.0
+    decoder = "{name: logits, top_k: 3}"
+    fine(run(*args, "--split", "valid", "--mbr", 2, "--decoder", decoder, "--json", tmp_path / "report.json"))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["models"][0]["metrics"]["bleu"] >= 0.0
+    assert report["models"][0]["mbr"] == 2
+    assert report["protocol"]["decoder"] == {"name": "logits", "temperature": 1.0, "top_k": 3, "top_p": 1.0}
+
+
+def test_eval_scores_files(run: Run, world: World, tmp_path: Path) -> None:
+    line = {"recover": "[CLS] a b c d [SEP]", "reference": "[CLS] a b c d [SEP]", "source": "[CLS] e [SEP] [SEP]"}
+    for seed in range(3):
+        (tmp_path / f"seed{seed}.json").write_text(json.dumps(line) + "\n")
+    found = json.loads(fine(run("eval", "--decodes", tmp_path, "--mbr", 3)).out)
+    assert found["bleu"] == found["self_bleu"] == 1
+    (tmp_path / "sources.txt").write_text("a b\n")
+    texts = fine(run("sample", "--model", world.teacher, "--steps", 2, "--input", tmp_path / "sources.txt")).out
+    (tmp_path / "samples.jsonl").write_text(texts)
+    (tmp_path / "test.jsonl").write_text('{"src": "a b", "trg": "c"}\n')
+    args = ["eval", "--decodes", tmp_path / "samples.jsonl", "--data", tmp_path, "--json", tmp_path / "out" / "r.json"]
+    fine(run(*args, "--protocol", "raw"))
+    assert json.loads((tmp_path / "out" / "r.json").read_text())["protocol"]["reference_text"] == "raw"
+    fine(run(*args, "--model", world.teacher))
+    refused(run(*args), "give the --model that wrote")
+    refused(run("eval", "--decodes", tmp_path / "gone"), "no such file or folder")
+    refused(run("eval"), "give --model with --data to score a model, or --decodes")
 
 
 @pytest.mark.parametrize(
@@ -493,10 +561,17 @@ def test_eval_scores_a_split(run: Run, world: World, tmp_path: Path) -> None:
         (["--split", "tset"], "no tset data"),
         (["--protocol", "mine"], "mine"),
         (["--json", "."], "--json .: give the name of a file"),
-        (["--mbr", 1], "--mbr 1: give 0 for none, or at least 2 candidates"),
+        (["--mbr", 1], "mbr=1: give 0 for none, or at least 2 candidates"),
         (["--limit", 0], "--limit 0: give at least 1"),
         (["--model", "nowhere"], "nowhere does not exist"),
         (["--data", "nowhere"], "nowhere: no such data folder"),
+        (["--data", __file__], "a file; give the data folder that holds test.jsonl"),
+        (["--split", ""], "there is no split ''; give the name of a file of the data folder"),
+        (["--split", "../data/test"], "there is no split '../data/test'"),
+        (["--bertscore", "no/model/here"], "cannot read the model no/model/here"),
+        (["--bertscore", "{model: x, depth: 3}"], "unknown key 'depth'"),
+        (["--bertscore", "{model"], "--bertscore {model: not a YAML mapping; write '{model: DIR, layer: 9}'"),
+        (["--decodes", "x"], "--steps, --sampler, --decoder and --samples say how to write"),
     ],
 )
 def test_eval_refuses(args: list[object], words: str, run: Run, world: World) -> None:

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 import dlkit
 import tiny
 from dlkit import recipe, recipes
-from dlkit.cli import KINDS, app
-from dlkit.registry import Registry
+from dlkit.cli import app
+from dlkit.registry import KINDS, Registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -77,6 +77,15 @@ def test_examples_run(source: str, demo_out: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "example.py").write_text(source, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     runpy.run_path("example.py", run_name="example")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_of_every_kind_takes_less_than_forty_lines(kind: str) -> None:
+    page = (ROOT / "docs/parts.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    examples = [block for block in examples if f".{kind} import register" in block]
+    assert examples, f"docs/parts.md has no example of {kind}"
+    assert [block.count("\n") for block in examples if block.count("\n") >= 40] == []
 
 
 def rows(section: str) -> dict[str, Any]:

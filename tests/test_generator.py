@@ -9,9 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dlkit import decoders
 from dlkit.data.tokenizer import Tokenizer, make_tokenizer
 from dlkit.errors import UserError
-from dlkit.generator import Architecture, OneStepGenerator, Teacher, TextModel, load, load_student, load_teacher
+from dlkit.generator import (
+    Architecture,
+    OneStepGenerator,
+    Teacher,
+    TextModel,
+    load,
+    load_student,
+    load_teacher,
+    sample_keys,
+)
+from dlkit.metrics._mbr import mbr
+from dlkit.part import from_spec
 from dlkit.recipe import Recipe
 from dlkit.samplers.ddim import Ddim
 from dlkit.samplers.one_step import OneStep
@@ -24,6 +36,8 @@ SAMPLERS: list[dict[str, Any]] = [
     {"sampler": "ddim", "steps": 4},
     {"sampler": {"name": "ancestral", "rounding": True}, "steps": 3},
     {"sampler": "ddim", "steps": 2, "decoder": "nearest"},
+    {"decoder": {"name": "nearest", "metric": "cosine"}},
+    {"decoder": {"name": "logits", "temperature": 2.0, "top_k": 20, "top_p": 0.9}},
 ]
 
 
@@ -115,7 +129,35 @@ def test_only_free_positions_are_written(student: OneStepGenerator, tokenizer: T
 
 
 def test_no_sources_no_texts(student: OneStepGenerator) -> None:
-    assert student.generate([]) == []
+    assert student.generate([]) == student.generate([], mbr=3) == []
+
+
+def test_what_a_decoder_draws_is_a_function_of_seed_sample_and_position(student: OneStepGenerator) -> None:
+    x = torch.zeros(3, 6, student.denoiser.space.dim)  # the same logits everywhere: what differs, was drawn
+    hot: Any = from_spec(decoders.registry, {"name": "logits", "temperature": 50.0})
+    keys = sample_keys(SOURCES[:1], 3)
+    drawn = student.read(x, keys, 0, hot)
+    assert torch.equal(student.read(x, keys, 0, hot), drawn)
+    assert torch.equal(student.read(x[:1], keys[2:], 0, hot), drawn[2:])
+    assert torch.equal(student.read(x[:, :4], keys, 0, hot), drawn[:, :4])  # a longer text goes on as a shorter one
+    assert not torch.equal(student.read(x, keys, 1, hot), drawn)
+    assert len({tuple(row) for row in drawn.tolist()}) == 3
+    assert len(set(drawn[0].tolist())) > 1
+
+
+def test_a_cold_draw_is_the_highest_logit(student: OneStepGenerator) -> None:
+    expected = student.generate_tokens(SOURCES, decoder="linear_head")
+    for cold in ({"temperature": 0.0}, {"top_k": 1}):
+        assert student.generate_tokens(SOURCES, decoder={"name": "logits", **cold}) == expected
+
+
+def test_minimum_bayes_risk_chooses_among_the_samples(student: OneStepGenerator) -> None:
+    samples = student.generate(SOURCES, num_samples=5, seed=2)
+    chosen = student.generate(SOURCES, mbr=5, seed=2)
+    assert chosen == mbr(samples)
+    assert all(len(group) == 1 for group in chosen)
+    assert chosen != [group[:1] for group in samples]
+    assert student.generate(SOURCES[:1], num_samples=5, mbr=5, seed=2, batch_size=2) == chosen[:1]
 
 
 def test_calls_are_observed(student: OneStepGenerator, teacher: Teacher) -> None:
@@ -174,10 +216,16 @@ def test_saving_again_replaces_the_folder(student: OneStepGenerator, folder: Pat
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"steps": 101}, "steps=101 is more than the 100 steps"),
         ({"sampler": "ddim", "steps": 101}, "steps=101 is more than the 100 steps"),
+        ({"sampler": {"name": "ddim", "grid": "ddim99"}}, "no whole stride leaves 99 of 100 steps"),
+        ({"sampler": {"name": "ddim", "grid": "ddim20"}, "steps": 5}, "steps=5 contradicts grid 'ddim20'"),
         ({"sampler": "one_step", "steps": 2}, "steps"),
         ({"sampler": "dimm"}, "did you mean 'ddim'"),
         ({"sampler": {"name": "ddim", "step": 3}}, "did you mean 'steps'"),
         ({"decoder": "neerest"}, "did you mean 'nearest'"),
+        ({"decoder": {"name": "logits", "top_p": 2.0}}, "top_p"),
+        ({"mbr": 1}, "mbr=1: give 0 for none, or at least 2 candidates"),
+        ({"mbr": -1}, "mbr=-1: give 0 for none"),
+        ({"mbr": 4, "num_samples": 2}, "give one of the two"),
         ({"num_samples": 0}, "num_samples and batch_size must be at least 1"),
         ({"batch_size": 0}, "num_samples and batch_size must be at least 1"),
     ],
@@ -221,6 +269,10 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def build_settings(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text())["backbone"]
+
+
 LAYER_NORM = "backbone.LayerNorm.bias"
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "it has no config.json"),
@@ -237,6 +289,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "wrong type": (lambda f: edit_config(f, seq_len="long"), "seq_len"),
     "unknown part": (lambda f: edit_config(f, sampler={"name": "one_stepp"}), "did you mean 'one_step'"),
     "other size": (lambda f: edit_config(f, space={"name": "embedding", "dim": 9}), "config.json implies"),
+    "huge vocabulary": (lambda f: edit_config(f, vocab_size=10_000_000), "config.json implies (10000000, 8)"),
+    "huge width": (lambda f: edit_config(f, space={"name": "embedding", "dim": 65_536}), "config.json implies"),
+    "width beyond reason": (lambda f: edit_config(f, space={"name": "embedding", "dim": 10**30}), "space"),
+    "fewer words": (lambda f: edit_config(f, vocab_size=9), "config.json implies (9, 8)"),
+    "deeper": (
+        lambda f: edit_config(f, backbone={**build_settings(f), "layers": 3}),
+        "lacks backbone.input_transformers.layer.1.",
+    ),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
     "weights cut": (lambda f: cut(f / "model.safetensors"), "damaged or cut short"),
     "weights empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "damaged or cut short"),
@@ -260,8 +320,28 @@ def test_damaged_folders(folder: Path, damage: tuple[Callable[[Path], Any], str]
     told_in_one_line(lambda: load(folder), complaint)
 
 
+@pytest.mark.parametrize("vocab_size", [10_000_000, 9])
+def test_a_network_is_not_built_before_its_weights_are_known_to_fit(
+    vocab_size: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[str] = []
+    fresh = Architecture.build
+
+    def watched(self: Architecture, seed: int = 0) -> Any:
+        built = fresh(self, seed)
+        devices.append(built.space.table.device.type)
+        return built
+
+    monkeypatch.setattr(Architecture, "build", watched)
+    load(folder)
+    assert devices == ["meta", "cpu"]
+    edit_config(folder, vocab_size=vocab_size)
+    told_in_one_line(lambda: load(folder), "config.json implies")
+    assert devices == ["meta", "cpu", "meta"]
+
+
 def test_folders_that_are_not_models(tmp_path: Path, folder: Path) -> None:
     told_in_one_line(lambda: load_student(tmp_path / "nowhere"), "does not exist")
     (tmp_path / "empty").mkdir()
     told_in_one_line(lambda: load_student(tmp_path / "empty"), "is not a model folder")
-    told_in_one_line(lambda: load_teacher(folder), "holds a student, not a teacher; use dlkit.load_student")
+    told_in_one_line(lambda: load_teacher(folder), "holds a student, not a teacher; give the folder of a teacher")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dlkit.randomness import Stream, hash64
+from dlkit.randomness import Stream, hash64, truncated
 
 INDICES = st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=8)
 MASK = 2**64 - 1
@@ -177,3 +177,33 @@ def test_single_integers_differ() -> None:
     found = [Stream(0, "a", step).integer() for step in range(50)]
     assert all(0 <= value < 2**63 for value in found)
     assert all(a != b for a, b in pairwise(sorted(found)))
+
+
+@pytest.mark.parametrize("bound", [0.05, 0.7, 2.0, 4.0])
+def test_truncated_normals(bound: float) -> None:
+    """What fits stays; all of it has the truncated normal's distribution, by Kolmogorov and Smirnov's distance."""
+    z = Stream(0, "truncated").normal(torch.arange(400), 500).double()
+    found = truncated(z, bound)
+    assert float(found.abs().max()) <= bound
+    inside = z.abs() <= bound
+    assert torch.equal(found[inside], z[inside])
+    sorted_values = found.flatten().sort().values
+    inverse_mass = 1 / math.erf(bound / math.sqrt(2))
+    wanted = (torch.erf(sorted_values / math.sqrt(2)) * inverse_mass + 1) / 2
+    n = len(wanted)
+    assert float((wanted - (torch.arange(n) + 0.5) / n).abs().max()) < 2.0 / n**0.5
+    signs = (found.sign() * z.sign())[~inside]  # which tail a value was in plays no part
+    assert abs(float(signs.mean())) < 5.0 / len(signs) ** 0.5
+
+
+def test_truncation_of_float32_keeps_the_bound() -> None:
+    found = truncated(torch.tensor([0.3, 0.7000001, -0.7000001, 9.0, -30.0]), 0.7)
+    assert found.dtype == torch.float32
+    assert float(found.abs().max()) <= 0.7
+    assert float(found[0]) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("bound", [20.0, 50.0])
+def test_a_bound_that_nothing_passes_changes_nothing(bound: float) -> None:
+    z = Stream(1, "truncated").normal(torch.arange(4), 9)
+    assert torch.equal(truncated(z, bound), z)

@@ -13,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlkit import objectives
+from dlkit.decoders.logits import Logits
 from dlkit.decoders.nearest import Nearest
 from dlkit.diffusion.time_samplers.uniform import UniformTime
 from dlkit.errors import UserError
+from dlkit.objectives._base import Needs
 from dlkit.objectives.adversarial import Adversarial
+from dlkit.objectives.ode_regression import OdeRegression
 from dlkit.objectives.sid import Sid
 from dlkit.recipe import Model, Optimizer, Recipe, Stage, UpdatePlan, Weights
 from dlkit.samplers.ddim import Ddim
@@ -139,6 +142,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1 (got 0)"),
     ({"batch_size": "many"}, "batch_size: Input should be a valid integer"),
+    ({"batch_size": 10**6}, "batch_size: Input should be less than or equal to 65536 (got 1000000)"),
+    ({"fit": {"batch_size": 10**9}}, "fit.batch_size: Input should be less than or equal to 1048576 (got 1000000000)"),
+    (
+        {"objective": {"name": "ode_regression", "pairs": 10**9}},
+        "objectives 'ode_regression': pairs: Input should be less than or equal to 16777216 (got 1000000000)",
+    ),
     ({"generator": {"lr": -1}}, "generator.lr: Input should be greater than 0 (got -1)"),
     ({"generator": {"learning_rate": 1}}, "unknown key 'generator.learning_rate'; known: lr, betas, eps, weight_decay"),
     ({"generator": 3}, "generator: Input should be a valid dictionary or instance of Optimizer (got 3)"),
@@ -147,6 +156,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stages": [{"weights": {"a_dms": 3}}]}, "unknown key 'stages.0.weights.a_dms'; did you mean 'a_dsm'?"),
     ({"t_init": 0.0}, "t_init: Input should be greater than 0 (got 0.0)"),
     ({"time_sampler": {"name": "uniform", "t_min": 0.9, "t_max": 0.1}}, "t_min=0.9 is above t_max=0.1"),
+    (
+        {"time_sampler": "loss_second_moment"},
+        "time_sampler 'loss_second_moment' weights losses, which only a fit does; set fit.time_sampler",
+    ),
+    (
+        {"stages": [{"time_sampler": "low_noise_twice"}]},
+        "time_sampler 'low_noise_twice' weights losses, which only a fit does; set fit.time_sampler",
+    ),
     ({"x0_noise": "some"}, "x0_noise: Input should be 'none' or 'sigma_0' (got 'some')"),
     ({"model": {"seq_len": 600}}, "model: seq_len=600 is more than backbone.max_positions=512; change one of them"),
     ({"model": {"backbone": {"name": "diffuseq", "heads": 7}}}, "hidden=768 is not a multiple of heads=7"),
@@ -172,7 +189,7 @@ def test_wrong_settings_are_told_in_one_line(data: dict[str, Any], message: str)
             {"objective": SqrtSchedule()},
             "objectives: SqrtSchedule is not one of these; known: " + OBJECTIVES,
         ),
-        ({"decoder": Ddim()}, "decoders: Ddim is not one of these; known: linear_head, nearest"),
+        ({"decoder": Ddim()}, "decoders: Ddim is not one of these; known: linear_head, logits, nearest"),
         ({"model": {"space": SqrtSchedule()}}, "spaces: SqrtSchedule is not one of these; known: embedding"),
         ({"model": {"family": Model().backbone}}, "teachers: DiffuseqSpec is not one of these; known: diffuseq"),
         ({"adv": Nearest()}, "objectives: Nearest is not one of these; known: " + OBJECTIVES),
@@ -199,15 +216,22 @@ def test_what_is_no_mapping_is_refused(data: Any) -> None:
         Recipe.from_dict(data, where="x")
 
 
+def test_an_objective_that_needs_a_head_needs_adv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sid, "needs", Needs(roles=frozenset({"teacher", "discriminator"})))
+    with pytest.raises(UserError, match="objective 'sid' needs a discriminator; set adv=true"):
+        Recipe(objective="sid")
+    assert Recipe(objective="sid", adv=True).adv == Adversarial()
+
+
 # --- YAML
 
 RECIPES = st.builds(
     Recipe,
     objective=st.builds(Sid, mu=st.floats(-3, 3), weight=st.sampled_from(["l1", "snr", "none"])),
     adv=st.none() | st.builds(Adversarial, taps=st.lists(st.integers(-3, 3), min_size=1).map(tuple)),
-    decoder=st.sampled_from(["linear_head", "nearest"]),
+    decoder=st.sampled_from(["linear_head", "nearest"]) | st.builds(Logits, top_p=st.floats(0.1, 1)),
     t_init=st.floats(1e-3, 1),
-    batch_size=st.integers(1, 10**6),
+    batch_size=st.integers(1, 2**16),
     generator=st.builds(
         Optimizer,
         lr=st.floats(1e-12, 1e3),
@@ -322,6 +346,16 @@ def test_a_part_set_by_name_loses_its_old_settings() -> None:
 
 def test_later_assignments_win() -> None:
     assert Recipe().with_settings(["batch_size=3", "batch_size=4"]).batch_size == 4
+
+
+def test_an_assignment_may_go_below_a_part_that_was_just_named() -> None:
+    made = Recipe().with_settings(["adv=true", "adv.taps=[2]", "objective=ode_regression", "objective.pairs=7"])
+    assert made.adv == Adversarial(taps=(2,))
+    assert made.objective == OdeRegression(pairs=7)
+    made = Recipe().with_settings(["adv={head: mean_pool}", "adv.taps=[1]", "fit.time_sampler=uniform"])
+    assert made.adv == Adversarial(taps=(1,))
+    with pytest.raises(UserError, match=r"--set adv\.tpas: adv has no 'tpas'; did you mean 'taps'"):
+        Recipe().with_settings(["adv=true", "adv.tpas=2"])
 
 
 def test_no_assignments_change_nothing() -> None:

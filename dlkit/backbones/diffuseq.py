@@ -1,6 +1,7 @@
 """DiffuSeq's transformer, with the parameter names and shapes of the original."""
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.backbones import register
-from dlkit.part import Part
+from dlkit.backbones._base import Backbone
 
 
 class SelfAttention(nn.Module):
@@ -33,7 +34,8 @@ def attend(
     """softmax(q k^T / sqrt(c)) v, through PyTorch's fused kernel where that is fast.
 
     The fused kernel's backward pass on a CPU in bf16 took five times as long as the matrix products written out
-    ([64, 4, 48, 48]: 41 ms against 9), so those are used there.
+    ([64, 4, 48, 48]: 41 ms against 9), so those are used there; they round the scores to bf16 before the softmax, which
+    the fused kernel does not.
     """
     if q.dtype == torch.bfloat16 and q.device.type == "cpu" and torch.is_grad_enabled():
         weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1, dtype=torch.float32).to(v.dtype)
@@ -101,6 +103,9 @@ class DiffuseqBackbone(nn.Module):
         """Predicted x0, and the hidden states after layers ``taps``, side by side, if any are asked for.
 
         A negative number counts from the end.
+
+        Raises:
+            IndexError: there is no such layer.
         """
         embedded_time = self.time_embed(sinusoid(time, self.time_dim).to(x.dtype))
         position = self.position_embeddings.weight[: x.shape[1]]
@@ -132,7 +137,7 @@ def sinusoid(time: Float[Tensor, " b"], dim: int, max_period: float = 10000.0) -
     paper="Gong et al. 2023, DiffuSeq (arXiv 2210.08933)",
     licence="MIT (original code)",
 )
-class DiffuseqSpec(Part):
+class DiffuseqSpec(Backbone):
     """Settings of a :class:`DiffuseqBackbone`; the defaults are the official model's (91,225,274 parameters).
 
     Attributes:
@@ -141,6 +146,11 @@ class DiffuseqSpec(Part):
         max_positions: longest sequence.
         dropout: of hidden states; attention_dropout: of attention weights.
     """
+
+    trial: ClassVar[dict[str, Any]] = {
+        **{"layers": 2, "hidden": 16, "heads": 2, "ff": 32, "time_dim": 8, "max_positions": 24},
+        **{"dropout": 0.0, "attention_dropout": 0.0},
+    }
 
     layers: int = Field(default=12, ge=1, le=1_000)
     hidden: int = Field(default=768, ge=1, le=65_536)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dlkit.data.pairs import Pair, atomic_file, write_split
+from dlkit.data.pairs import Pair, write_split
 from dlkit.errors import UserError
+from dlkit.files import write_text
 
 MARKER = {"grammar": "questions", "version": 1}
 HELD_OUT = 150  # meanings of the valid split, and as many of the test split
@@ -232,8 +233,7 @@ def write_corpus(
     grammar = Grammar()
     for split, n in (("train", n_train), ("valid", n_valid), ("test", n_test)):
         write_split(Path(folder) / f"{split}.jsonl.gz", grammar.pairs(split, n, seed))
-    with atomic_file(Path(folder) / "grammar.json") as file:
-        file.write(json.dumps(MARKER).encode() + b"\n")
+    write_text(Path(folder) / "grammar.json", json.dumps(MARKER) + "\n")
 
 
 def is_grammar(folder: str | os.PathLike[str]) -> bool:

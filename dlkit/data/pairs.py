@@ -6,12 +6,13 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dlkit.errors import UserError
+from dlkit.files import atomic_file
 
 EXAMPLE = 'each line must look like {"src": "a text", "trg": "a text"}'
 
@@ -29,8 +30,8 @@ class Pair:
         return self.refs[0]
 
 
-def read_split(folder: str | os.PathLike[str], split: str) -> list[Pair]:
-    """Read ``{split}.jsonl`` or ``{split}.jsonl.gz`` of a data folder.
+def read_split(folder: str | os.PathLike[str], split: str, limit: int | None = None) -> list[Pair]:
+    """Read ``{split}.jsonl`` or ``{split}.jsonl.gz`` of a data folder; with a limit, no more than its first pairs.
 
     Each line is an object with ``src`` (a text) and ``trg`` (a text or a list of texts), ``refs`` (a list of texts) or
     both; the references are those of ``trg``, then those of ``refs`` not yet seen. Other keys are ignored, because data
@@ -41,7 +42,7 @@ def read_split(folder: str | os.PathLike[str], split: str) -> list[Pair]:
             line is not such an object or has a blank text.
     """
     path = _find(folder, split)
-    pairs = list(_parse_lines(path))
+    pairs = list(islice(_parse_lines(path), limit))
     if not pairs:
         raise UserError(f"{path}: the file is empty; {EXAMPLE}")
     return pairs
@@ -62,28 +63,17 @@ def write_split(path: str | os.PathLike[str], pairs: Iterable[Pair]) -> None:
     """Write pairs as JSON lines, gzipped if the name ends with ``.gz``.
 
     Equal pairs give equal bytes, and the file appears whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
     """
-    with atomic_file(path) as raw:
+    with atomic_file(path) as temporary, temporary.open("wb") as raw:
         if str(path).endswith(".gz"):
             # no name and no time in the header: they would make equal contents differ
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
                 packed.writelines(_lines(pairs))
         else:
             raw.writelines(_lines(pairs))
-
-
-@contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A binary file to write that takes its place only when the block ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _lines(pairs: Iterable[Pair]) -> Iterator[bytes]:
@@ -99,6 +89,10 @@ def _candidates(folder: str | os.PathLike[str], split: str) -> list[Path]:
 
 
 def _find(folder: str | os.PathLike[str], split: str) -> Path:
+    if not split or Path(split).name != split:
+        raise UserError(f"there is no split {split!r}; give the name of a file of the data folder, such as test")
+    if Path(folder).is_file():
+        raise UserError(f"{folder}: a file; give the data folder that holds {split}.jsonl or {split}.jsonl.gz")
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such data folder; give a folder that holds {split}.jsonl or {split}.jsonl.gz")
     found = [path for path in _candidates(folder, split) if path.is_file()]

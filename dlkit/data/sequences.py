@@ -106,8 +106,12 @@ def _too_long(where: str, lengths: str, room: int, seq_len: int) -> str:
 
 
 def _padded(given: list[int], target: list[int], seq_len: int, pad_id: int) -> tuple[list[int], list[int]]:
-    ids = given + target
-    return ids + [pad_id] * (seq_len - len(ids)), [0] * len(given) + [1] * (seq_len - len(given))
+    return padded(given + target, seq_len, pad_id), padded([0] * len(given), seq_len, 1)
+
+
+def padded(row: Sequence[int], length: int, value: int) -> list[int]:
+    """``row`` as exactly ``length`` numbers: cut, or filled up with ``value``."""
+    return [*row[:length], *[value] * (length - len(row))]
 
 
 @dataclass
@@ -208,7 +212,7 @@ def batch_indices(n: int, batch_size: int, step: int, seed: int) -> Int[Tensor, 
     return stream[first - offset : last - offset]
 
 
-@lru_cache(maxsize=2)  # neighbouring steps ask for the same epoch
+@lru_cache(maxsize=8)  # neighbouring steps ask for the same epoch; several streams may be drawn from in turn
 def _order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
     digest = hashlib.sha256(f"epoch order {seed} {epoch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)

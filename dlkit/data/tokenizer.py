@@ -9,11 +9,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlkit.data.pairs import atomic_file
 from dlkit.errors import UserError
+from dlkit.files import write_text
 
 if TYPE_CHECKING:
     import tokenizers
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LEAST_SIZE = len(SPECIALS) + 2  # one character, at the beginning of a word and inside one
 DIFFUSEQ_SPECIALS = ("[START]", "[END]", "[UNK]", "[PAD]")  # ids 0 to 3 of DiffuSeq's own vocabularies
+DIFFUSION_LM_SPECIALS = ("START", "END", "UNK", "PAD")  # the same in Diffusion-LM's
+OWN_ROLES = ("cls", "sep", "unk", "pad")  # what ids 0 to 3 are for
+TIDY = {f" {mark}": mark for mark in (".", "?", "!", ",")} | {" ' ": "'"}
+TIDY |= {f" {ending}": ending for ending in ("n't", "'m", "'s", "'ve", "'re")}
 ROLES = {
     "pad": ("[PAD]", "<pad>"),
     "cls": ("[CLS]", "[START]", "<s>"),
@@ -28,8 +33,8 @@ ROLES = {
     "unk": ("[UNK]", "<unk>"),
 }
 FORMS = (
-    "give a tokenizer.json, a vocab.txt, a folder with one of them, train:wordpiece:8192, train:word:1000, "
-    "or a hub name like bert-base-uncased"
+    "give a tokenizer.json, a vocab.txt, a vocab.json, a folder with one of them, train:wordpiece:8192, "
+    "train:word:1000, or a hub name like bert-base-uncased"
 )
 
 
@@ -85,6 +90,46 @@ class Tokenizer:
         """:meth:`decode` of each row."""
         return self.backend.decode_batch([self._kept(row) for row in rows], skip_special_tokens=False)
 
+    def decode_marked(self, ids: Iterable[int]) -> str:
+        """The text of some ids as DiffuSeq's decoding program writes it: all marks but the padding at the end.
+
+        Whole words stand between single blanks, ``@@`` and ``__`` joining pieces. Word pieces are tidied as the
+        transformers library did when DiffuSeq was published: no blank before punctuation and English contractions.
+        """
+        kept = list(map(int, ids))
+        while kept and kept[-1] == self.pad_id:
+            kept.pop()
+        text = self.backend.decode(kept, skip_special_tokens=False)
+        if self.has_own_words:
+            return text.replace("__ ", "").replace("@@ ", "")
+        if self._joins_pieces:
+            for apart, together in TIDY.items():
+                text = text.replace(apart, together)
+        return text
+
+    @cached_property
+    def _joins_pieces(self) -> bool:
+        from tokenizers import decoders
+
+        return isinstance(self.backend.decoder, decoders.WordPiece)
+
+    @cached_property
+    def has_own_words(self) -> bool:
+        """Whether this is one of DiffuSeq's own vocabularies: words between blanks, marks as ids 0 to 3."""
+        from tokenizers import models, pre_tokenizers
+
+        return (
+            isinstance(self.backend.model, models.WordLevel)
+            and isinstance(self.backend.pre_tokenizer, pre_tokenizers.WhitespaceSplit)
+            and self.backend.normalizer is None
+            and (self.cls_id, self.sep_id, self.unk_id, self.pad_id) == (0, 1, 2, 3)
+        )
+
+    def vocabulary(self) -> dict[str, int]:
+        """Every token with its id, in order of the ids."""
+        vocab = self.backend.get_vocab(with_added_tokens=True)
+        return dict(sorted(vocab.items(), key=lambda item: item[1]))
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json``; ``transformers.AutoTokenizer`` reads them too."""
         config = {
@@ -92,15 +137,16 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
             **{f"{role}_token": token for role, token in self.specials.items()},
         }
-        _write(Path(folder) / "tokenizer.json", self.backend.to_str(pretty=True))
-        _write(Path(folder) / "tokenizer_config.json", json.dumps(config, indent=2))
+        write_text(Path(folder) / "tokenizer.json", self.backend.to_str(pretty=True))
+        write_text(Path(folder) / "tokenizer_config.json", json.dumps(config, indent=2))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
-        """Read a ``tokenizer.json``, a ``vocab.txt`` or a folder that holds one of them.
+        """Read a ``tokenizer.json``, a ``vocab.txt``, a ``vocab.json`` or a folder that holds one of them.
 
         A vocabulary list with ``[CLS]`` and ``[SEP]`` is BERT's (word pieces, lower case), any other DiffuSeq's own:
-        whole words between blanks, after ``[START] [END] [UNK] [PAD]`` as ids 0 to 3, which the list may leave out.
+        whole words between blanks, after ``[START] [END] [UNK] [PAD]`` as ids 0 to 3, which the list may leave out. A
+        ``vocab.json``, words with their ids, is what DiffuSeq and Diffusion-LM (``START END UNK PAD``) save.
 
         Raises:
             UserError: there is no such file, it cannot be read, or it lacks special tokens.
@@ -219,7 +265,7 @@ def _bert_like(model: Any) -> "tokenizers.Tokenizer":
 
 
 def _locate(path: Path) -> Path:
-    candidates = [path / "tokenizer.json", path / "vocab.txt"] if path.is_dir() else [path]
+    candidates = [path / name for name in ("tokenizer.json", "vocab.txt", "vocab.json")] if path.is_dir() else [path]
     found = [file for file in candidates if file.is_file()]
     if not found:
         raise UserError(f"{path}: no tokenizer there; {FORMS}")
@@ -230,11 +276,32 @@ def _from_json(file: Path) -> Tokenizer:
     from tokenizers import Tokenizer as Backend
 
     try:
-        backend = Backend.from_str(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if _numbers_words(content):
+            return _from_numbered(content)
+        backend = Backend.from_str(text)
+    except UserError:
+        raise
     except Exception as error:  # the library raises bare Exception on anything it cannot read
         raise UserError(f"not a tokenizer of the tokenizers library ({error}); {FORMS}") from error
     config = file.with_name("tokenizer_config.json")
     return Tokenizer(backend, _named_specials(config) if config.is_file() else None)
+
+
+def _numbers_words(content: Any) -> bool:
+    return isinstance(content, dict) and bool(content) and all(type(value) is int for value in content.values())
+
+
+def _from_numbered(vocab: dict[str, int]) -> Tokenizer:
+    words = sorted(vocab, key=lambda word: vocab[word])
+    if [vocab[word] for word in words] != list(range(len(words))):
+        raise UserError(f"its ids are not 0 to {len(words) - 1}, each once; restore the file from a copy")
+    if tuple(words[: len(DIFFUSEQ_SPECIALS)]) in (DIFFUSEQ_SPECIALS, DIFFUSION_LM_SPECIALS):
+        return _whitespace_words(words)
+    if {"[CLS]", "[SEP]"} <= vocab.keys():
+        return _bert_words(words)
+    raise UserError(f"the vocabulary does not begin with {' '.join(DIFFUSEQ_SPECIALS)} as ids 0 to 3; add them")
 
 
 def _named_specials(config: Path) -> dict[str, str]:
@@ -252,7 +319,7 @@ def _from_vocabulary(file: Path) -> Tokenizer:
         lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise UserError("not UTF-8; save the file as UTF-8") from error
-    words = [line.split(" ")[0] for line in map(str.strip, lines)]
+    words = [_entry(line, number) for number, line in enumerate(lines, 1)]
     diffuseq = not {"[CLS]", "[SEP]"} <= set(words)
     if diffuseq and tuple(words[: len(DIFFUSEQ_SPECIALS)]) != DIFFUSEQ_SPECIALS:
         words = [*DIFFUSEQ_SPECIALS, *words]
@@ -260,6 +327,16 @@ def _from_vocabulary(file: Path) -> Tokenizer:
     if repeated:
         raise UserError(f"the vocabulary lists {repeated[0]!r} more than once; keep one line of each")
     return _whitespace_words(words) if diffuseq else _bert_words(words)
+
+
+def _entry(line: str, number: int) -> str:
+    """The token of a line; some lists have a count behind it."""
+    token, *rest = line.split() or [""]
+    if len(rest) > 1 or (rest and not rest[0].replace(".", "", 1).isdigit()):
+        raise UserError(
+            f"line {number} holds several words ({line.strip()[:40]!r}), so it is no list of tokens; {FORMS}"
+        )
+    return token
 
 
 def _bert_words(words: list[str]) -> Tokenizer:
@@ -273,21 +350,25 @@ def _bert_words(words: list[str]) -> Tokenizer:
 
 
 def _whitespace_words(words: list[str]) -> Tokenizer:
+    """Words between blanks; the first four are begin, end, unknown and padding."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, pre_tokenizers
 
-    backend = Backend(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    specials: dict[str, str] = dict(zip(OWN_ROLES, words, strict=False))
+    backend = Backend(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=specials["unk"]))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return Tokenizer(backend)
+    return Tokenizer(backend, specials)
 
 
 def _from_hub(name: str) -> Tokenizer:
+    from huggingface_hub import model_info
     from transformers import AutoTokenizer
 
     try:
         try:
             loaded = AutoTokenizer.from_pretrained(name, local_files_only=True)  # no network where there is a copy
         except (OSError, ValueError):
+            model_info(name, timeout=10)  # asks once; the call below tries again for most of a minute
             loaded = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # offline, unknown and broken names end in a dozen types of error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -306,8 +387,3 @@ def _special(vocab: dict[str, int], role: str, named: str | None) -> str:
         if token in vocab:
             return token
     raise UserError(f"the tokenizer has no {role} token ({' or '.join(wanted)}); add one to its vocabulary")
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as file:
-        file.write(text.encode())

@@ -4,8 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dlkit.decoders import register
-from dlkit.decoders._base import Decoder
-from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.decoders._base import Decoder, Readable, by_logits
 
 
 @register(
@@ -16,5 +15,7 @@ from dlkit.spaces.embedding import EmbeddingSpace
 class LinearHead(Decoder):
     """argmax_v (x . E_v + bias_v)."""
 
-    def decode(self, x: Float[Tensor, "b l d"], space: EmbeddingSpace) -> Int[Tensor, "b l"]:
-        return space.logits(x).argmax(-1)
+    def decode(
+        self, x: Float[Tensor, "b l d"], space: Readable, u: Float[Tensor, "b l"] | None = None
+    ) -> Int[Tensor, "b l"]:
+        return by_logits(x, space, lambda logits, part: logits.argmax(-1))

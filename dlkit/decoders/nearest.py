@@ -4,18 +4,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dlkit.decoders import register
-from dlkit.decoders._base import Decoder
-from dlkit.kernels.nearest_token import nearest_token
-from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.decoders._base import Decoder, Readable
+from dlkit.kernels.nearest_token import Metric, nearest_token
 
 
 @register(
     "nearest",
-    description="the token whose embedding is nearest in squared L2 distance",
+    description="the token whose embedding is nearest, in L2 distance or in angle",
     paper="Li et al. 2022, Diffusion-LM (arXiv 2205.14217), section 4.2",
 )
 class Nearest(Decoder):
-    """argmin_v |x - E_v|^2."""
+    """l2: argmin_v |x - E_v|^2; cosine: argmax_v x . E_v / |E_v|.
 
-    def decode(self, x: Float[Tensor, "b l d"], space: EmbeddingSpace) -> Int[Tensor, "b l"]:
-        return nearest_token(x, space.table)
+    Attributes:
+        metric: ``cosine`` disregards the lengths of states and embeddings.
+    """
+
+    metric: Metric = "l2"
+
+    def decode(
+        self, x: Float[Tensor, "b l d"], space: Readable, u: Float[Tensor, "b l"] | None = None
+    ) -> Int[Tensor, "b l"]:
+        return nearest_token(x, space.table, metric=self.metric)

@@ -10,6 +10,7 @@ UNDERTRAINED = 0.12  # BLEU below which a teacher has learnt too little for a ra
 COLUMNS = {
     "bleu": "BLEU",
     "rouge_l": "ROUGE-L",
+    "bertscore": "BERTScore",
     "dist_1": "dist-1",
     "self_bleu": "self-BLEU",
     "div_4": "div-4",

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dlkit import metrics
 from dlkit.data.pairs import Pair
 from dlkit.data.sequences import Overlong, merge_pair, merge_source
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.decoders._base import Decoder
-from dlkit.errors import UserError
 from dlkit.evaluation.comparison import compares_samples
-from dlkit.evaluation.protocol import ReferenceText
-from dlkit.generator import TextModel
+from dlkit.evaluation.protocol import rules, usual_metrics
+from dlkit.generator import TextModel, candidates
 from dlkit.metrics._base import Cases, Metric, SourceMetric, mean
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.metrics.distinct_valid import DistinctValid, total_collapse
@@ -67,12 +65,14 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 256,
     decoder: str | dict[str, Any] | Decoder | None = None,
-    reference_text: ReferenceText = "re-decoded ids",
+    protocol: str = "dlkit",
+    more_metrics: Sequence[Metric] = (),
 ) -> tuple[Row, list[list[str]]]:
-    """Write texts for all sources and score them with every registered metric whose needs are met.
+    """Write texts for all sources and score them with every usual metric whose needs are met.
 
     With ``mbr=K``, K candidates are written for each source and minimum Bayes risk chooses one, of which quality is
-    taken; metrics that compare samples of a source (self-BLEU, div-4, distinct-valid) see all candidates.
+    taken; metrics that compare samples of a source see the candidates: distinct-valid all of them, self-BLEU and div-4
+    as many as the protocol says.
 
     On the grammar corpus the metrics have two yardsticks beside ``distinct_valid``: ``perfect_distinct_valid`` and
     ``collapse_distinct_valid``.
@@ -81,7 +81,8 @@ def evaluate(
         name: of the row; None names kind and sampler.
         sampler, steps, num_samples, seed, batch_size, decoder: see :meth:`dlkit.generator.TextModel.generate`.
         mbr: candidates for minimum Bayes risk; 0 chooses nothing.
-        reference_text: see :class:`dlkit.evaluation.protocol.Protocol`.
+        protocol: its name; see :data:`dlkit.evaluation.protocol.PROTOCOLS`.
+        more_metrics: metrics beside the usual ones, such as BERTScore.
 
     Returns:
         the row, and all texts of each source, candidates included.
@@ -89,23 +90,27 @@ def evaluate(
     Raises:
         UserError: an argument is out of range, there are no sources, or a text does not fit the model.
     """
-    if mbr < 0 or (mbr and num_samples not in (1, mbr)):
-        raise UserError(f"mbr={mbr} with num_samples={num_samples}: give one of the two, as a positive number")
+    count = candidates(num_samples, mbr)
+    settled = rules(protocol)
     chosen = model.choose_sampler(sampler, steps)
-    count = mbr or num_samples
     start = time.perf_counter()
     texts = model.generate(
         held_out.sources, num_samples=count, sampler=chosen, seed=seed, batch_size=batch_size, decoder=decoder
     )
     seconds = time.perf_counter() - start
-    if reference_text == "re-decoded ids":
+    if settled.reference_text == "re-decoded ids":
         held_out = normalise(held_out, model.tokenizer, model.architecture.seq_len, model.architecture.overlong)
-    values, errors = score(held_out.cases(texts), held_out.cases(choose_by_mbr(texts)) if mbr else None)
+    values, errors = score(
+        held_out.cases(texts),
+        held_out.cases(choose_by_mbr(texts)) if mbr else None,
+        compared=settled.compared(count),
+        more_metrics=more_metrics,
+    )
     row = Row(
         name=name or f"{model.kind} {chosen.registered_name} {chosen.steps}",
         kind=model.kind,
         sampler=chosen.spec(),
-        nfe=chosen.steps,
+        nfe=chosen.calls(model.architecture.process.noise_schedule),
         mbr=mbr,
         num_samples=count,
         n_sources=len(held_out.pairs),
@@ -143,19 +148,28 @@ def _target(ids: list[int], mask: list[int]) -> list[int]:
     return [token for token, free in zip(ids, mask, strict=True) if free]
 
 
-def score(samples: Cases, chosen: Cases | None = None) -> tuple[dict[str, float], dict[str, float]]:
+def score(
+    samples: Cases,
+    chosen: Cases | None = None,
+    *,
+    compared: int | None = None,
+    more_metrics: Sequence[Metric] = (),
+) -> tuple[dict[str, float], dict[str, float]]:
     """All metrics that apply, and their standard errors.
 
     Args:
         samples: all texts.
         chosen: the texts whose quality counts, if not all.
+        compared: how many samples self-BLEU and div-4 compare, the first ones; None: all.
+        more_metrics: metrics beside the usual ones.
     """
     values: dict[str, float] = {}
     errors: dict[str, float] = {}
-    for name in metrics.names():
-        metric: Metric = metrics.get(name)()
+    few = samples.first(compared)
+    for metric in [*usual_metrics(), *more_metrics]:
+        name = metric.registered_name
         needs = metric.needs | ({"samples>=2"} if compares_samples(name) else set())
-        cases = samples if compares_samples(name) else chosen or samples
+        cases = few if "samples>=2" in metric.needs else samples if compares_samples(name) else chosen or samples
         if not needs <= cases.offers:
             continue
         if isinstance(metric, SourceMetric):

@@ -1,16 +1,15 @@
 """Evaluation of one model on one split of a data folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlkit.errors import UserError
 from dlkit.evaluation.evaluate import evaluate
-from dlkit.evaluation.protocol import Protocol, ReferenceText
+from dlkit.evaluation.protocol import Protocol, metric_settings, rules
 from dlkit.evaluation.report import report_dict
 from dlkit.generator import TextModel
+from dlkit.metrics._base import Metric
 from dlkit.training.data import HeldOut
-
-PROTOCOLS: dict[str, ReferenceText] = {"diffuseq": "re-decoded ids", "dlkit": "re-decoded ids", "raw": "raw"}
 
 
 def evaluate_folder(
@@ -20,33 +19,35 @@ def evaluate_folder(
     protocol: str = "diffuseq",
     *,
     limit: int | None = None,
+    more_metrics: Sequence[Metric] = (),
     **settings: Any,
 ) -> dict[str, Any]:
     """The report of one row.
 
     Args:
         data, split: a data folder and one of its files.
-        protocol: ``diffuseq`` scores against references as the model would write them, ``raw`` against the file's text.
+        protocol: its name; see :data:`dlkit.evaluation.protocol.PROTOCOLS`.
         limit: only the first sources.
+        more_metrics: metrics beside the usual ones, such as BERTScore.
         settings: of :func:`dlkit.evaluation.evaluate.evaluate`.
 
     Raises:
-        UserError: a protocol, split or setting that does not exist.
+        UserError: a protocol, split, setting or model of a metric that does not exist.
     """
-    if protocol not in PROTOCOLS:
-        raise UserError(f"there is no protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    rules(protocol)
+    metric_settings(more_metrics)  # what is missing is told before anything is generated
     held_out = HeldOut.read(data, split, limit)
-    row, _ = evaluate(model, held_out, reference_text=PROTOCOLS[protocol], **settings)  # type: ignore[arg-type]
+    row, _ = evaluate(model, held_out, protocol=protocol, more_metrics=more_metrics, **settings)
     kept = {key: settings[key] for key in ("seed", "batch_size", "decoder") if key in settings}
     described = Protocol.of(
         model,
         data,
         split,
         row.n_sources,
-        name=protocol if protocol != "raw" else "dlkit",
+        name=protocol,
         num_samples=row.num_samples,
         mbr=row.mbr,
-        reference_text=PROTOCOLS[protocol],
-        **kept,  # type: ignore[arg-type]
+        more_metrics=more_metrics,
+        **kept,
     )
     return report_dict(described, [row])

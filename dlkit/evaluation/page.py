@@ -10,11 +10,13 @@ from dlkit.evaluation.markup import Child, Markup, join, tag
 
 SPEEDUPS = {
     "few_step": "than the teacher at equal BLEU",
+    "few_step_validity": "than the teacher at equal exact validity",
     "end_to_end": "than the teacher's full run, text in to text out",
     "full_ancestral_rounded": "than the full run with rounding, network and sampler alone",
     "full_ancestral": "than the full run, network and sampler alone",
     "network": "counting network calls alone",
 }
+EQUAL = {"few_step": "BLEU", "few_step_validity": "exact validity"}  # in which the teacher's few-step run is as good
 WEAK = "undertrained teacher"
 
 
@@ -98,13 +100,14 @@ def _quality_tile(comparison: Comparison) -> Markup:
 
 
 def _speed_tile(speedup: Mapping[str, Any], comparison: Comparison) -> Markup:
-    few = speedup["few_step"]
+    few = [(found, quality) for key, quality in EQUAL.items() if (found := speedup.get(key)) and found["factor"]]
     if comparison.undertrained:
         fair = f"{WEAK}: nothing is claimed at equal quality"
-    elif few["factor"] is None:
-        fair = "the teacher reached the student's BLEU with none of the DDIM steps tried"
+    elif not few:
+        fair = "the teacher reached the student's quality with none of the few-step runs tried"
     else:
-        fair = f"{times(few['factor'])} against the {few['steps']} DDIM steps that give the teacher the same BLEU"
+        least, quality = min(few, key=lambda pair: pair[0]["factor"])
+        fair = f"{times(least['factor'])} against the {least['steps']} calls that give the teacher the same {quality}"
     return _tile(times(speedup["end_to_end"]), "faster than the full run, end to end", fair)
 
 
@@ -129,11 +132,11 @@ def _about_emergence() -> Markup:
 
 def _speedups(report: Mapping[str, Any], comparison: Comparison | None) -> Markup:
     speedup = report["speedup"]
-    few = speedup["few_step"]
     claims = {key: times(factor) for key, factor in speedup.items() if isinstance(factor, float)}
-    claims["few_step"] = "–" if few["factor"] is None else times(few["factor"])
-    if comparison is not None and comparison.undertrained:
-        claims["few_step"] = WEAK
+    weak = comparison is not None and comparison.undertrained
+    for key in EQUAL.keys() & speedup.keys():
+        factor = speedup[key]["factor"]
+        claims[key] = WEAK if weak else "–" if factor is None else times(factor)
     how = speedup.get("how", {})
     items = [_claim(claims[key], meaning, how.get(key, "")) for key, meaning in SPEEDUPS.items() if key in claims]
     return join(tag("dl", *items, class_="factors"), _seconds(report.get("timing")))

@@ -1,10 +1,11 @@
 """What exactly was measured, stored beside every number."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 
@@ -13,15 +14,49 @@ from dlkit.data.pairs import fingerprint
 from dlkit.decoders._base import Decoder
 from dlkit.errors import UserError
 from dlkit.generator import TextModel
+from dlkit.metrics._base import Metric
 from dlkit.part import from_spec
 from dlkit.recipe import Spec
 
-Name = Literal["dlkit", "diffuseq"]
-ReferenceText = Literal["re-decoded ids", "raw"]
+Name = Literal["diffuseq", "dlkit", "raw"]
+ReferenceText = Literal["re-decoded ids", "raw", "as in the files"]
 TIMED = (
     "seconds_per_sample: wall time of one generate() of all texts, text in to text out, without warm-up, "
     "divided by the number of texts"
 )
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the name of a protocol settles.
+
+    Attributes:
+        reference_text: ``re-decoded ids`` passes references (and the sources that copies are told by) through the
+            model's tokenizer and truncation, so that case and spacing equal the output's, as DiffuSeq does; ``raw``
+            takes them as the data has them.
+        diversity_samples: how many of a source's samples self-BLEU and div-4 compare, the first ones; None: all.
+    """
+
+    reference_text: ReferenceText
+    diversity_samples: int | None = None
+
+    def compared(self, num_samples: int) -> int:
+        """How many of ``num_samples`` samples self-BLEU and div-4 compare."""
+        return min(num_samples, self.diversity_samples or num_samples)
+
+
+PROTOCOLS: dict[Name, Rules] = {
+    "diffuseq": Rules("re-decoded ids", diversity_samples=3),  # of the 10 candidates for minimum Bayes risk, say
+    "dlkit": Rules("re-decoded ids"),
+    "raw": Rules("raw"),
+}
+
+
+def rules(name: str) -> Rules:
+    """The rules of a protocol. Raises ``UserError`` if there is none of that name."""
+    if name not in PROTOCOLS:
+        raise UserError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
 class DataIdentity(Spec):
@@ -38,38 +73,48 @@ class DataIdentity(Spec):
     sha256: str
 
 
-class Protocol(Spec):
-    """How the numbers of a report came about.
-
-    The protocols ``dlkit`` and ``diffuseq`` measure alike: DiffuSeq's metrics on re-decoded references.
+class Scoring(Spec):
+    """How texts were scored, whoever wrote them.
 
     Attributes:
-        name: of the protocol.
-        data: which texts; the first ``n_sources`` of the split.
-        num_samples, mbr: texts written for each source, and how many of them minimum Bayes risk chose from (0: none).
-        seed, batch_size, decoder: of generation.
-        device, threads, precision: the machine.
-        reference_text: ``re-decoded ids`` passes references (and the sources that copies are told by) through the
-            model's tokenizer and truncation, so that case and spacing equal the output's, as DiffuSeq does.
+        name: of the protocol; see :data:`PROTOCOLS`.
+        n_sources: how many; the first ones.
+        num_samples, mbr: texts of each source, and how many of them minimum Bayes risk chose from (0: none).
+        diversity_samples: how many of them self-BLEU and div-4 compared.
+        reference_text: see :class:`Rules`.
         metrics: how each metric is defined, and whose version of it this is.
+        settings: of the metrics that have any; of a model that a metric uses also what tells it from others.
         versions: of the libraries.
-        timed: what ``seconds_per_sample`` means.
     """
 
     name: Name = "dlkit"
-    data: DataIdentity
     n_sources: int
     num_samples: int
     mbr: int
+    diversity_samples: int
+    reference_text: ReferenceText
+    metrics: dict[str, str]
+    settings: dict[str, dict[str, Any]]
+    versions: dict[str, str]
+
+
+class Protocol(Scoring):
+    """How the numbers of a report came about.
+
+    Attributes:
+        data: which texts.
+        seed, batch_size, decoder: of generation.
+        device, threads, precision: the machine.
+        timed: what ``seconds_per_sample`` means.
+    """
+
+    data: DataIdentity
     seed: int
     batch_size: int
     decoder: dict[str, Any]
     device: str
     threads: int
     precision: str
-    reference_text: ReferenceText
-    metrics: dict[str, str]
-    versions: dict[str, str]
     timed: str = TIMED
 
     @classmethod
@@ -86,38 +131,54 @@ class Protocol(Spec):
         seed: int = 0,
         batch_size: int = 256,
         decoder: str | Mapping[str, Any] | Decoder | None = None,
-        reference_text: ReferenceText = "re-decoded ids",
+        more_metrics: Sequence[Metric] = (),
     ) -> Self:
         """The protocol of an evaluation with these settings on this machine.
+
+        Args:
+            more_metrics: those that were asked for beside the usual ones.
 
         Raises:
             UserError: there is no such protocol, decoder or split.
         """
-        if name not in get_args(Name):
-            raise UserError(f"there is no protocol {name!r}; choose one of {', '.join(get_args(Name))}")
+        settled, count = rules(name), mbr or num_samples
         chosen: Decoder = from_spec(decoders.registry, decoder or model.architecture.decoder)
         return cls(
             name=name,  # type: ignore[arg-type]
             data=DataIdentity(folder=Path(data).resolve().name, split=split, sha256=fingerprint(data, split)),
             n_sources=n_sources,
-            num_samples=mbr or num_samples,
+            num_samples=count,
             mbr=mbr,
+            diversity_samples=settled.compared(count),
             seed=seed,
             batch_size=batch_size,
             decoder=chosen.spec(),
             device=device_name(model.device),
             threads=torch.get_num_threads(),
             precision=str(model.denoiser.space.table.dtype).removeprefix("torch."),
-            reference_text=reference_text,
-            metrics=metric_definitions(),
+            reference_text=settled.reference_text,
+            metrics=metric_definitions(more_metrics),
+            settings=metric_settings(more_metrics),
             versions=versions(),
         )
 
 
-def metric_definitions() -> dict[str, str]:
-    """For each registered metric what it is, and the distribution and version that computed it."""
-    entries = [metrics.entry(name) for name in metrics.names()]
+def usual_metrics() -> list[Metric]:
+    """Every registered metric that can be used and need not be asked for, with its default settings."""
+    parts = [metrics.get(name) for name in metrics.registry.usable()]
+    return [part() for part in parts if not part.on_request]
+
+
+def metric_definitions(more: Sequence[Metric] = ()) -> dict[str, str]:
+    """For each metric what it is, and the distribution and version that computed it."""
+    entries = [metrics.entry(metric.registered_name) for metric in [*usual_metrics(), *more]]
     return {entry.name: f"{entry.description} ({_version(entry.origin)})" for entry in entries}
+
+
+def metric_settings(more: Sequence[Metric] = ()) -> dict[str, dict[str, Any]]:
+    """The settings of the metrics that have any. Raises ``UserError`` where one names what is not there."""
+    found = {metric.registered_name: metric.identity() for metric in [*usual_metrics(), *more]}
+    return {name: settings for name, settings in found.items() if settings}
 
 
 def versions() -> dict[str, str]:

@@ -2,21 +2,24 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import nn
 
 from dlkit.errors import UserError
+from dlkit.evaluation.comparison import COLUMNS
 from dlkit.evaluation.evaluate import Row
 from dlkit.generator import OneStepGenerator, Teacher, TextModel
 
 FEW, MORE = 4, 12  # lengths of the two ancestral runs from which the cost of a step follows
-CHOSEN_BY = "the fewest DDIM steps tried at which the teacher's BLEU is at least the student's"
-NOT_REACHED = "none of the teacher's DDIM runs reached the student's BLEU, so there is nothing to compare with"
+FEW_STEP = 250  # most calls of a run that counts as a few-step one
+COST = 4  # rounding makes a step dearer, but not this many times, so a run of more times the fewest calls is no rival
+FACTORS = {"bleu": "few_step", "exact_validity": "few_step_validity"}  # what equal quality means in which factor
 
 Measures = dict[str, Callable[[], float]]
+Few = Mapping[str, Sequence[Row]]
 
 
 def time_models(
@@ -25,7 +28,7 @@ def time_models(
     sources: Sequence[str],
     *,
     rounds: int = 5,
-    few_steps: int | None = None,
+    few_steps: Few | None = None,
     full_steps: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -39,7 +42,8 @@ def time_models(
 
     Args:
         sources: one text is written for each.
-        few_steps: DDIM steps that give the teacher the student's BLEU, see :func:`fewest_steps`; None if none do.
+        few_steps: for ``bleu`` and, where it was measured, ``exact_validity`` the teacher's rows that are as good as
+            the student, see :func:`fewest_steps`.
         full_steps: length of the teacher's full ancestral run.
 
     Returns:
@@ -47,7 +51,9 @@ def time_models(
 
         - ``full_ancestral``: full_steps steps, text handling left out, over the student's network call;
         - ``full_ancestral_rounded``: the same with rounding to the nearest embedding at every step;
-        - ``few_step``: {steps, factor, chosen_by}, text in to text out; steps and factor None if ``few_steps`` is;
+        - ``few_step`` and ``few_step_validity``: {steps, factor, sampler, chosen_by}, text in to text out: the least
+          factor over the rows of ``few_steps`` for BLEU and exact validity; steps, factor and sampler None if there are
+          no rows;
         - ``end_to_end``: the full rounded run over the student, text in to text out;
         - ``network``: full_steps network calls of the teacher over the student's one;
         - ``how``: for each of these how it was timed.
@@ -58,9 +64,11 @@ def time_models(
     if not sources or rounds < 1:
         raise UserError(f"{len(sources)} sources and {rounds} rounds: timing needs at least one of each")
     teacher.choose_sampler("ancestral", full_steps)  # refuses what the teacher cannot do
-    spread = _rounds(_measures(teacher, student, list(sources), few_steps, seed), rounds)
+    few = {"bleu": [], **(few_steps or {})}
+    spread = _rounds(_measures(teacher, student, list(sources), few, seed), rounds)
     seconds = _derived({name: statistics.median(values) for name, values in spread.items()}, full_steps)
-    speedup = {**_factors(seconds, few_steps, full_steps), "how": _how(len(sources), rounds, few_steps, full_steps)}
+    factors = _factors(seconds, full_steps) | {FACTORS[m]: _few_factor(seconds, m, rows) for m, rows in few.items()}
+    speedup = {**factors, "how": _how(len(sources), rounds, full_steps, factors)}
     return {
         "n_sources": len(sources),
         "rounds": rounds,
@@ -71,14 +79,22 @@ def time_models(
     }
 
 
-def fewest_steps(rows: Iterable[Row], bleu: float) -> Row | None:
-    """Of the teacher's DDIM rows that reach a BLEU the one with the fewest steps; None if none does."""
+def fewest_steps(rows: Iterable[Row], student: Row, metric: str = "bleu") -> list[Row]:
+    """The teacher's cheapest ways to the student's quality: which of them is the fastest has to be timed.
+
+    Of each sampler (its settings but the steps) the row with the fewest calls that reaches the student's value of the
+    metric without minimum Bayes risk; none of more than 250 calls, and none of more than four times the fewest.
+    """
+    least = student.metrics[metric]
     fit = [
         row
         for row in rows
-        if row.kind == "teacher" and row.sampler["name"] == "ddim" and row.metrics.get("bleu", -1.0) >= bleu
+        if row.kind == "teacher" and not row.mbr and row.nfe <= FEW_STEP and row.metrics.get(metric, -1.0) >= least
     ]
-    return min(fit, key=lambda row: row.nfe, default=None)
+    cheapest: dict[str, Row] = {}
+    for row in sorted(fit, key=lambda row: row.nfe):
+        cheapest.setdefault(str({**row.sampler, "steps": None}), row)
+    return [row for row in cheapest.values() if row.nfe <= COST * min(row.nfe for row in fit)]
 
 
 class NetworkClock:
@@ -113,7 +129,7 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _measures(teacher: Teacher, student: OneStepGenerator, sources: list[str], few: int | None, seed: int) -> Measures:
+def _measures(teacher: Teacher, student: OneStepGenerator, sources: list[str], few: Few, seed: int) -> Measures:
     """What one round measures."""
 
     def run(model: TextModel, **sampling: Any) -> None:
@@ -143,7 +159,14 @@ def _measures(teacher: Teacher, student: OneStepGenerator, sources: list[str], f
         **{f"ancestral_{k}": total(teacher, sampler="ancestral", steps=k) for k in (FEW, MORE)},
         **{f"ancestral_rounded_{k}": total(teacher, sampler=rounded, steps=k) for k in (FEW, MORE)},
     }
-    return measures if few is None else {**measures, "few_step": total(teacher, sampler="ddim", steps=few)}
+    return measures | {_label(row): total(teacher, sampler=row.sampler) for rows in few.values() for row in rows}
+
+
+def _label(row: Row) -> str:
+    """What the measure of a few-step run is called: sampler, steps and whatever else is switched on."""
+    settings = {key: value for key, value in row.sampler.items() if key not in ("name", "steps") and value}
+    extras = [key if value is True else f"{key} {value}" for key, value in settings.items()]
+    return "_".join(["few_step", row.sampler["name"], str(row.nfe), *extras])
 
 
 def _rounds(measures: Measures, rounds: int) -> dict[str, list[float]]:
@@ -168,26 +191,43 @@ def _derived(seconds: dict[str, float], full_steps: int) -> dict[str, float]:
     return derived
 
 
-def _factors(seconds: dict[str, float], few: int | None, full_steps: int) -> dict[str, Any]:
+def _factors(seconds: dict[str, float], full_steps: int) -> dict[str, Any]:
     student, call = seconds["student"], seconds["student_network"]
-    few_factor = None if few is None else seconds["few_step"] / student
     return {
         "full_ancestral": full_steps * seconds["ancestral_step"] / call,
         "full_ancestral_rounded": full_steps * seconds["ancestral_rounded_step"] / call,
-        "few_step": {"steps": few, "factor": few_factor, "chosen_by": NOT_REACHED if few is None else CHOSEN_BY},
         "end_to_end": seconds["ancestral_rounded_full"] / student,
         "network": full_steps * seconds["teacher_call"] / call,
     }
 
 
-def _how(n_sources: int, rounds: int, few: int | None, full_steps: int) -> dict[str, str]:
+def _few_factor(seconds: dict[str, float], metric: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """The student against the fastest of the teacher's runs that are as good."""
+    quality = COLUMNS[metric]
+    if not rows:
+        reason = f"none of the teacher's runs of up to {FEW_STEP} calls reached the student's {quality}"
+        return {"steps": None, "factor": None, "sampler": None, "chosen_by": f"{reason}, so nothing is compared"}
+    fastest = min(rows, key=lambda row: seconds[_label(row)])
+    return {
+        "steps": fastest.nfe,
+        "factor": seconds[_label(fastest)] / seconds["student"],
+        "sampler": fastest.sampler,
+        "chosen_by": f"the fastest of the teacher's runs, by any sampler, whose {quality} is at least the student's",
+    }
+
+
+def _how(n_sources: int, rounds: int, full_steps: int, factors: Mapping[str, Any]) -> dict[str, str]:
     setting = f"one batch of {n_sources} texts, median of {rounds} interleaved rounds in one process"
     step = f"cost of a step from runs of {FEW} and {MORE} steps, in which text handling cancels, times {full_steps}"
-    few_step = f"DDIM with {few} steps, without rounding, run in full, over the student, both text in to text out"
+    run = "run in full, over the student, both text in to text out"
+    few = {key: factors[key] for key in FACTORS.values() if key in factors}
     return {
         "full_ancestral": f"{step}, without rounding, over the student's network call; {setting}",
         "full_ancestral_rounded": f"{step}, with rounding at every step, over the student's network call; {setting}",
-        "few_step": NOT_REACHED if few is None else f"{few_step}; {setting}",
+        **{
+            key: f"{found['chosen_by']}: {found['sampler']}, {run}; {setting}" if found["steps"] else found["chosen_by"]
+            for key, found in few.items()
+        },
         "end_to_end": (
             f"{full_steps} ancestral steps with rounding (extrapolated from {FEW} and {MORE} steps), encoding and "
             f"detokenising, over the student's text in to text out; {setting}"

@@ -1,20 +1,30 @@
 """Nearest row of a table, without the full matrix of distances."""
 
-import torch
+from typing import Literal
+
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
+
+from dlkit.kernels.best_token import ELEMENTS, best_token
+
+Metric = Literal["l2", "cosine"]
 
 
-def nearest_token(x: Float[Tensor, "*n d"], table: Float[Tensor, "v d"], *, chunk: int = 4096) -> Int[Tensor, "*n"]:
+def nearest_token(
+    x: Float[Tensor, "*n d"], table: Float[Tensor, "v d"], *, metric: Metric = "l2", elements: int = ELEMENTS
+) -> Int[Tensor, "*n"]:
     """argmin_v |x - table_v|^2 = argmax_v (x . table_v - |table_v|^2 / 2), the first one on ties.
+
+    With ``metric="cosine"`` argmax_v x . table_v / |table_v|; the cosine with a row of zeros counts as 0.
 
     Args:
         x: states.
         table: one row for each token.
-        chunk: rows of ``x`` compared at once; memory is ``chunk * v`` numbers.
+        metric: what near means.
+        elements: numbers compared at once, and at least those of one state.
     """
-    flat = x.reshape(-1, x.shape[-1])
-    rows = table.float()
-    half_norm = rows.square().sum(1) / 2
-    best = [torch.addmm(half_norm, part.float(), rows.T, beta=-1).argmax(1) for part in flat.split(chunk)]
-    return torch.cat(best).reshape(x.shape[:-1])
+    rows = table.detach().float()
+    if metric == "cosine":
+        return best_token(x, F.normalize(rows), rows.new_zeros(len(rows)), elements=elements)
+    return best_token(x, rows, rows.square().sum(1) / -2, elements=elements)

@@ -6,5 +6,5 @@ A metric is a file of this package; its name is the file's name. Every metric re
 
 from dlkit.registry import Registry
 
-registry: Registry = Registry("metrics", __name__)
+registry: Registry = Registry("metrics", __name__, base=f"{__name__}._base:Metric")
 register, names, get, entry = registry.register, registry.names, registry.get, registry.entry

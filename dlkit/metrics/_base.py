@@ -3,8 +3,8 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from dlkit.errors import UserError
 from dlkit.part import Part
@@ -91,6 +91,10 @@ class Cases:
         }
         return frozenset(need for need, is_met in met.items() if is_met)
 
+    def first(self, count: int | None) -> "Cases":
+        """These cases with the first ``count`` samples of each source only; with all of them if ``count`` is None."""
+        return replace(self, hypotheses=[samples[:count] for samples in self.hypotheses])
+
     def each(self) -> Iterator[Case]:
         """The sources one by one."""
         for source, samples, references in zip(self.sources, self.hypotheses, self.references, strict=True):
@@ -105,10 +109,12 @@ class Metric(Part):
     Attributes:
         higher_is_better: the direction of improvement.
         needs: what the cases must offer, out of ``references``, ``samples>=2`` and ``grammar``.
+        on_request: an evaluation computes it only where it is asked for, because it needs more than the texts.
     """
 
     higher_is_better: ClassVar[bool]
     needs: ClassVar[frozenset[str]] = frozenset()
+    on_request: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, cases: Cases) -> float:
@@ -117,6 +123,14 @@ class Metric(Part):
         Raises:
             UserError: the cases lack something the metric needs.
         """
+
+    def identity(self) -> dict[str, Any]:
+        """What beside the texts its numbers depend on, as plain data: its settings.
+
+        Raises:
+            UserError: something that the settings name is not there.
+        """
+        return self.model_dump(mode="json")
 
     def require(self, cases: Cases) -> None:
         """Raise ``UserError`` unless the cases offer what the metric needs."""

@@ -1,8 +1,8 @@
 """Sentence BLEU, built for comparing the same sentences many times.
 
-The k-th occurrence of an n-gram in a sentence is an element of its own, ``(k, word_1, ..., word_n)``. Then a sentence
-is one set per order, a clipped count is the size of an intersection, and the largest count over several references is
-a union of their sets.
+An n-gram's first occurrence in a sentence is the element ``(word_1, ..., word_n)``, and its k-th one, counted from 0,
+an element of its own, ``(k, word_1, ..., word_n)``. Then a sentence is one set per order, a clipped count is the size
+of an intersection, and the largest count over several references is a union of their sets.
 """
 
 import math
@@ -43,8 +43,10 @@ class Sentence:
 
 
 def _numbered(grams: list[tuple[str, ...]]) -> frozenset[tuple[int | str, ...]]:
-    counts = Counter(grams)
-    return frozenset((k, *gram) for gram, count in counts.items() for k in range(count))
+    distinct = frozenset(grams)
+    if len(distinct) == len(grams):  # most sentences repeat nothing
+        return distinct
+    return distinct.union((k, *gram) for gram, count in Counter(grams).items() for k in range(1, count))
 
 
 def bleu(hypothesis: Sentence, references: Sequence[Sentence]) -> float:
@@ -81,7 +83,12 @@ def pairwise_bleu(sentences: Sequence[Sentence]) -> list[list[float]]:
 
 
 def _matches(grams: Grams, allowed: Grams) -> tuple[int, ...]:
-    return tuple(len(mine & theirs) for mine, theirs in zip(grams, allowed, strict=True))
+    counts = [0] * MAX_ORDER
+    for order, (mine, theirs) in enumerate(zip(grams, allowed, strict=True)):
+        counts[order] = len(mine & theirs)
+        if not counts[order]:  # then no longer n-gram matches either
+            break
+    return tuple(counts)
 
 
 @lru_cache(maxsize=1 << 16)  # short sentences meet the same few counts over and over
@@ -101,5 +108,5 @@ def _log_precisions(matches: tuple[int, ...], length: int) -> list[float]:
             logs.append(math.log(count / total))
         elif length > 1:  # ln(1) = 0 smooths nothing: a single word is judged by its unigram alone
             unmatched += 1
-            logs.append(math.log(math.log(length) / (SMOOTHING * 2**unmatched) / total))
+            logs.append(math.log(1 / (2**unmatched * SMOOTHING / math.log(length)) / total))
     return logs

@@ -1,8 +1,9 @@
 """Minimum Bayes risk: of several samples take the one that the others agree with most."""
 
-import math
-from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64
 
 from dlkit.errors import UserError
 from dlkit.metrics._bleu import Sentence, pairwise_bleu
@@ -11,7 +12,8 @@ from dlkit.metrics._bleu import Sentence, pairwise_bleu
 def mbr_select(samples: Sequence[str]) -> int:
     """Index of ``argmax_i sum_{j != i} BLEU(hypothesis s_i, reference s_j)``; the first of equals.
 
-    Equal texts are compared once and weighted by their number, and sums are exact, so equal texts tie exactly.
+    Sums are taken by numpy in the order of the samples, as DiffuSeq's evaluation takes them: then the choice is the
+    same even between samples whose sums differ by rounding alone.
 
     Source: Kumar & Byrne 2004, with DiffuSeq's choice of gain.
 
@@ -20,17 +22,16 @@ def mbr_select(samples: Sequence[str]) -> int:
     """
     if not samples:
         raise UserError("there is no sample to choose from; give at least one")
-    counts = Counter(samples)
-    scores = dict(zip(counts, _gains(counts), strict=True))
-    return max(range(len(samples)), key=lambda i: scores[samples[i]])
+    return int(gains(samples).argmax())
 
 
-def _gains(counts: Counter[str]) -> list[float]:
-    matrix = pairwise_bleu([Sentence.of(text) for text in counts])
-    return [
-        math.fsum([*(n * gain for n, gain in zip(counts.values(), row, strict=True)), -row[i]])
-        for i, row in enumerate(matrix)
-    ]
+def gains(samples: Sequence[str]) -> Float64[np.ndarray, " s"]:
+    """How much the other samples agree with each: ``sum_{j != i} BLEU(hypothesis s_i, reference s_j)``, in [0, S-1]."""
+    distinct = list(dict.fromkeys(samples))  # equal texts are compared once
+    places = [distinct.index(text) for text in samples]
+    matrix = np.array(pairwise_bleu([Sentence.of(text) for text in distinct]))[np.ix_(places, places)]
+    np.fill_diagonal(matrix, 0.0)
+    return matrix.sum(-1)
 
 
 def mbr(hypotheses: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -9,7 +9,7 @@ from dlkit.metrics._bleu import Sentence, bleu
 
 @register(
     "bleu",
-    description="mean sentence BLEU-4, method-4 smoothing, words split at white space",
+    description="mean sentence BLEU-4, method-4 smoothing, words split at white space, as nltk 3.10",
     paper="Papineni et al. 2002; Chen & Cherry 2014; protocol of DiffuSeq (Gong et al. 2023)",
 )
 class Bleu(SourceMetric):

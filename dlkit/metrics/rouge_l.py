@@ -9,7 +9,7 @@ from dlkit.metrics._base import Case, SourceMetric, mean
 
 @register(
     "rouge_l",
-    description="mean F-measure of the longest common subsequence of words",
+    description="mean F-measure of the longest common subsequence of words, as torchmetrics 1.9",
     paper="Lin 2004; protocol of DiffuSeq (Gong et al. 2023)",
 )
 class RougeL(SourceMetric):

@@ -10,7 +10,7 @@ from dlkit.metrics._bleu import Sentence, bleu
 
 @register(
     "self_bleu",
-    description="mean BLEU between samples of one source; 1 means they are all alike",
+    description="mean BLEU between samples of one source, as nltk 3.10; 1 means they are all alike",
     paper="Zhu et al. 2018; protocol of DiffuSeq (Gong et al. 2023)",
 )
 class SelfBleu(SourceMetric):

@@ -17,15 +17,9 @@ Weight = Literal["l1", "snr", "kl", "kl_sigma2", "none"]
 
 
 class Matching(Objective):
-    """An objective of teacher and fake score, where the fake score learns by denoising generated text.
-
-    Attributes:
-        reduction: mean, token_mean or sum; see :func:`dlkit.kernels.score_distillation.score_distillation`.
-    """
+    """An objective of teacher and fake score, where the fake score learns by denoising generated text."""
 
     needs: ClassVar[Needs] = Needs(roles=frozenset({"teacher", "fake_score"}))
-
-    reduction: Reduction = "mean"
 
     @abstractmethod
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms: ...
@@ -38,6 +32,7 @@ class Matching(Objective):
         roles: Roles,
         fake: Noised,
         weight: Weight,
+        reduction: Reduction,
         *,
         mu: float = 1.0,
         detach_scores: bool = True,
@@ -54,7 +49,7 @@ class Matching(Objective):
             fake.cond.mask,
             mu=mu,
             weight=kernel,
-            reduction=self.reduction,
+            reduction=reduction,
             detach_scores=detach_scores,
             sample_weight=sample_weight,
         )

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from dlkit.kernels.score_distillation import Reduction
 from dlkit.objectives import register
 from dlkit.objectives._base import Noised, Roles, Terms
 from dlkit.objectives._matching import Matching
@@ -26,6 +27,7 @@ class DiffInstruct(Matching):
     """
 
     weight: Literal["kl_sigma2", "kl"] = "kl_sigma2"
+    reduction: Reduction = "mean"
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
-        return {"diff_instruct": self.matched(roles, fake, self.weight)}
+        return {"diff_instruct": self.matched(roles, fake, self.weight, self.reduction)}

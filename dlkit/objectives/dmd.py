@@ -1,5 +1,6 @@
 """Distribution matching distillation."""
 
+from dlkit.kernels.score_distillation import Reduction
 from dlkit.objectives import register
 from dlkit.objectives._base import Noised, Roles, Terms
 from dlkit.objectives._matching import Matching, Weight
@@ -25,6 +26,7 @@ class Dmd(Matching):
     """
 
     weight: Weight = "l1"
+    reduction: Reduction = "mean"
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
-        return {"dmd": self.matched(roles, fake, self.weight)}
+        return {"dmd": self.matched(roles, fake, self.weight, self.reduction)}

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dlkit.kernels.score_distillation import Reduction
 from dlkit.objectives import register
 from dlkit.objectives._base import Needs, Noised, Roles, Terms
 from dlkit.objectives._matching import Matching, Weight
@@ -57,13 +58,14 @@ class FDistill(Matching):
     divergence: Divergence = "jensen_shannon"
     normalise: Literal["time_bins", "none"] = "time_bins"
     weight: Weight = "l1"
+    reduction: Reduction = "mean"
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
         logit = per_sample(wide(roles.discriminator(fake).detach()), fake.cond.mask)
         h = weight_of_ratio(density_ratio(logit), self.divergence)
         if self.normalise == "time_bins":
             h = normalised(h, fake.t)
-        return {"f_distill": self.matched(roles, fake, self.weight, factor=h)}
+        return {"f_distill": self.matched(roles, fake, self.weight, self.reduction, factor=h)}
 
 
 def density_ratio(logit: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

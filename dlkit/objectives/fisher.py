@@ -1,6 +1,6 @@
 """The Fisher divergence, taken naively."""
 
-from dlkit.kernels.score_distillation import sample_scale
+from dlkit.kernels.score_distillation import Reduction, sample_scale
 from dlkit.objectives import register
 from dlkit.objectives._base import Noised, Roles, Terms
 from dlkit.objectives._matching import Matching, Weight, split_weight
@@ -29,6 +29,7 @@ class Fisher(Matching):
     """
 
     weight: Weight = "l1"
+    reduction: Reduction = "mean"
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
         teacher, fake_score, mask = roles.teacher(fake).x0, roles.fake_score(fake).x0, fake.cond.mask

@@ -1,5 +1,6 @@
 """Moment matching distillation, alternating form."""
 
+from dlkit.kernels.score_distillation import Reduction
 from dlkit.objectives import register
 from dlkit.objectives._base import Noised, Roles, Terms
 from dlkit.objectives._matching import Matching, Weight
@@ -26,9 +27,10 @@ class MomentMatching(Matching):
     """
 
     weight: Weight = "none"
+    reduction: Reduction = "mean"
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
-        return {"moment_matching": self.matched(roles, fake, self.weight)}
+        return {"moment_matching": self.matched(roles, fake, self.weight, self.reduction)}
 
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
         critic, teacher = roles.fake_score(fake).x0, roles.teacher(fake, graph=False).x0.to(fake.x0.dtype)

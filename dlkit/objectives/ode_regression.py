@@ -21,13 +21,14 @@ class OdeRegression(Objective):
     it from one mode. Regression first makes it follow z.
 
     Attributes:
-        pairs: teacher samples that are made before the first update, for the first sources of a shuffled epoch.
+        pairs: teacher samples that are made before the first update: for the first sources of a shuffled epoch, and for
+            those of further epochs, with other noise, if there are more pairs than sources.
         steps: DDIM steps of each.
     """
 
     needs: ClassVar[Needs] = Needs(roles=frozenset(), data="teacher_samples")
 
-    pairs: int = Field(default=2048, ge=1)
+    pairs: int = Field(default=2048, ge=1, le=2**24)
     steps: int = Field(default=4, ge=1)
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:

@@ -31,7 +31,7 @@ class Reflow(Objective):
 
     needs: ClassVar[Needs] = Needs(roles=frozenset(), data="teacher_samples", path=True)
 
-    pairs: int = Field(default=2048, ge=1)
+    pairs: int = Field(default=2048, ge=1, le=2**24)
     steps: int = Field(default=4, ge=1)
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:

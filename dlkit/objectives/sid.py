@@ -1,5 +1,6 @@
 """Score identity distillation."""
 
+from dlkit.kernels.score_distillation import Reduction
 from dlkit.objectives import register
 from dlkit.objectives._base import Noised, Roles, Terms
 from dlkit.objectives._matching import Matching, Weight
@@ -32,7 +33,10 @@ class Sid(Matching):
 
     mu: float = 1.2
     weight: Weight = "l1"
+    reduction: Reduction = "mean"
     detach_scores: bool = False
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
-        return {"sid": self.matched(roles, fake, self.weight, mu=self.mu, detach_scores=self.detach_scores)}
+        return {
+            "sid": self.matched(roles, fake, self.weight, self.reduction, mu=self.mu, detach_scores=self.detach_scores)
+        }

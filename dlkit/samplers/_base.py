@@ -2,17 +2,23 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.errors import UserError
 from dlkit.kernels.nearest_token import nearest_token
 from dlkit.part import Part
+from dlkit.schedules._base import Schedule
+from dlkit.schedules._respacing import kept_by
 
 Noise = Callable[[int], Float[Tensor, "b l d"]]
 """noise(k): the k-th standard normal state of a run; 0 is the start."""
@@ -36,38 +42,111 @@ class Sampler(Part):
     ) -> Float[Tensor, "b l d"]:
         """Run the sampler; the given positions of the result are the condition's anchor."""
 
+    def calls(self, schedule: Schedule) -> int:
+        """Network calls with this schedule. Raises ``UserError`` if the sampler cannot run with it."""
+        return self.steps
 
-class GridSampler(Sampler):
-    """A sampler that walks t_1 = 1 > t_2 > ... > t_n > 0 with one network call at each, then lands on t = 0.
+
+@dataclass(frozen=True)
+class Step:
+    """A step from t to s with all that is known at t.
+
+    Attributes:
+        x_t: state; x0: its prediction of the clean one.
+        t, s: times.
+        noise: draws of this step: ``noise(0)``, ``noise(1)``, ... are standard normal states.
+        before: x0 and t of the step before, None in the first.
+    """
+
+    x_t: Float[Tensor, "b l d"]
+    x0: Float[Tensor, "b l d"]
+    t: Float[Tensor, " b"]
+    s: Float[Tensor, " b"]
+    noise: Noise
+    before: tuple[Float[Tensor, "b l d"], Float[Tensor, " b"]] | None = None
+
+
+class Walk(Sampler):
+    """A sampler that goes down step by step from t = 1, with one network call at each time.
+
+    Beside the state it holds the last prediction and the one before, however many steps there are.
 
     Attributes:
         rounding: replace every prediction of x0 by its nearest embedding before it is used, as DiffuSeq does.
+        rounding_times: lowest and highest time at which that is done; DiffuSeq's ``clamp_step`` is one of the two.
+        clip: bound of every coordinate of x0, applied after rounding; None for none. DiffuSeq's ``clip_denoised`` is 1.
     """
 
     steps: int = Field(default=50, ge=1)
     rounding: bool = False
+    rounding_times: tuple[float, float] = (0.0, 1.0)
+    clip: float | None = Field(default=None, gt=0.0)
 
     @abstractmethod
-    def step(
-        self, denoiser: Denoiser, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, noise: Callable[[], Tensor]
-    ) -> Tensor:
-        """From x_t at t to x_s at s > 0, given the prediction of x0."""
+    def path(self, schedule: Schedule) -> list[tuple[float, float]]:
+        """The steps (t, s): where the network is called, and where the state is taken from there."""
+
+    @abstractmethod
+    def step(self, process: GaussianProcess, now: Step) -> Float[Tensor, "b l d"]:
+        """x_s, for s > 0: at s = 0 every posterior and every solution of the ODE is x0 itself."""
+
+    def calls(self, schedule: Schedule) -> int:
+        return len(self.path(schedule))
+
+    def clean(
+        self, denoiser: Denoiser, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], cond: Condition | None
+    ) -> Float[Tensor, "b l d"]:
+        """One network call: the prediction of x0, rounded and clipped as the settings say."""
+        x0 = denoiser.predict(x_t, t, cond).x0
+        low, high = self.rounding_times
+        if self.rounding and low <= float(t[0]) <= high:
+            x0 = denoiser.space.embed(nearest_token(x0, denoiser.space.table)).to(x0.dtype)
+        return x0 if self.clip is None else x0.clamp(-self.clip, self.clip)
 
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
-        x = cond.apply(noise(0))
-        grid = [*denoiser.process.noise_schedule.grid(self.steps), 0.0]
-        for k, (t_now, t_next) in enumerate(pairwise(grid)):
-            t = torch.full((len(x),), t_now, dtype=torch.float64, device=x.device)
-            x0 = denoiser.predict(x, t, cond).x0
-            if self.rounding:
-                x0 = denoiser.space.embed(nearest_token(x0, denoiser.space.table)).to(x0.dtype)
+        process, before = denoiser.process, None
+        path = self.path(process.noise_schedule)
+        x = cond.apply(process.prior(noise(0)))
+        for k, (now, to) in enumerate(path):
+            t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
+            x0 = self.clean(denoiser, x, t, cond)
             if observe is not None:
-                observe(k, t_now, x, x0)
-            if t_next == 0.0:
-                x = x0  # every posterior and every ODE solution at t = 0 is x0 itself
-            else:
-                x = self.step(denoiser, x, x0, t, torch.full_like(t, t_next), lambda k=k: noise(k + 1))
-            x = cond.apply(x)
+                observe(k, now, x, x0)
+            draws = lambda j, k=k: noise(k + 1 + j * len(path))  # noqa: E731 - no two draws of a run are the same
+            x = x0 if to == 0.0 else self.step(process, Step(x, x0, t, torch.full_like(t, to), draws, before))
+            x, before = cond.apply(x), (x0, t)
         return x
+
+
+class GridSampler(Walk):
+    """A walk down a grid t_1 > t_2 > ... > t_n > 0, and from t_n to 0.
+
+    Attributes:
+        grid: "even" for evenly spaced times from 1 to the lowest the schedule has, both included; or a respacing string
+            of the original, such as "ddim20" or "4,6,10", whose number of steps ``steps`` then is.
+    """
+
+    grid: str = "even"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_of_the_grid(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and isinstance(grid := settings.get("grid", "even"), str) and grid != "even":
+            try:
+                count = kept_by(grid)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+            return {"steps": count, **settings}
+        return settings
+
+    @model_validator(mode="after")
+    def _steps_agree(self) -> Self:
+        if self.grid != "even" and self.steps != kept_by(self.grid):
+            raise ValueError(f"steps={self.steps} contradicts grid {self.grid!r}, which has {kept_by(self.grid)} steps")
+        return self
+
+    def path(self, schedule: Schedule) -> list[tuple[float, float]]:
+        times = schedule.grid(self.steps) if self.grid == "even" else schedule.respaced(self.grid)
+        return list(pairwise([*times, 0.0]))

@@ -1,13 +1,16 @@
 """DDPM's ancestral sampler."""
 
-from collections.abc import Callable
 from typing import Literal
 
+import torch
+from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
-from dlkit.denoiser import Denoiser
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.randomness import truncated
 from dlkit.samplers import register
-from dlkit.samplers._base import GridSampler
+from dlkit.samplers._base import GridSampler, Step
 
 
 @register(
@@ -16,18 +19,21 @@ from dlkit.samplers._base import GridSampler
     paper="Ho et al. 2020 (arXiv 2006.11239), algorithm 2",
 )
 class Ancestral(GridSampler):
-    """x_s = posterior mean + std z.
+    """x_s = posterior mean + std z; then, if the process absorbs tokens, some of them become its mean.
 
     Attributes:
         variance: "large" is sigma_{t|s} (DiffuSeq's choice), "small" the posterior's own.
+        noise_bound: z is drawn from the normal distribution truncated to |z| <= noise_bound, coordinate by coordinate;
+            None for all of it. DiffuSeq's program calls this ``top_p``.
     """
 
-    steps: int = 2000
+    steps: int = Field(default=2000, ge=1)
     variance: Literal["large", "small"] = "large"
+    noise_bound: float | None = Field(default=None, gt=0.0)
 
-    def step(
-        self, denoiser: Denoiser, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, noise: Callable[[], Tensor]
-    ) -> Tensor:
-        posterior = denoiser.process.posterior(x_t, x0, t, s)
+    def step(self, process: GaussianProcess, now: Step) -> Float[Tensor, "b l d"]:
+        posterior = process.posterior(now.x_t, now.x0, now.t, now.s)
         std = posterior.std_large if self.variance == "large" else posterior.std
-        return posterior.mean + std * noise()
+        noise = now.noise(0) if self.noise_bound is None else truncated(now.noise(0), self.noise_bound)
+        x_s = posterior.mean + std * noise
+        return process.absorb(x_s, std.flatten(), lambda: torch.special.ndtr(now.noise(1)[..., 0]))

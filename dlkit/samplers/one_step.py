@@ -17,7 +17,7 @@ from dlkit.samplers._base import Noise, Observer, Sampler
     paper="Chen, Zhang & Zhou 2025, DLM-One (arXiv 2506.00290)",
 )
 class OneStep(Sampler):
-    """e = G(z, t_init), z ~ N(0, I).
+    """e = G(z, t_init), z from the prior.
 
     Attributes:
         steps: always 1.
@@ -30,7 +30,7 @@ class OneStep(Sampler):
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
-        z = noise(0)
+        z = denoiser.process.prior(noise(0))
         t = torch.full((len(z),), self.t_init, dtype=torch.float64, device=z.device)
         x0 = denoiser.predict(z, t, cond).x0
         if observe is not None:

@@ -32,7 +32,7 @@ class Renoise(Sampler):
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
-        x = noise(0)
+        x = denoiser.process.prior(noise(0))
         for k in range(self.steps):
             now = self.t_init * (1.0 - k / self.steps)
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)

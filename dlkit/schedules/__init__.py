@@ -2,5 +2,5 @@
 
 from dlkit.registry import Registry
 
-registry: Registry = Registry("schedules", __name__)
+registry: Registry = Registry("schedules", __name__, base=f"{__name__}._base:Schedule")
 register, names, get, entry = registry.register, registry.names, registry.get, registry.entry

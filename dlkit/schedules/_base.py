@@ -1,4 +1,4 @@
-"""What a schedule is, and the family that DiffuSeq's schedules belong to."""
+"""What a schedule is, and what the schedules that are defined on a grid have in common."""
 
 from abc import abstractmethod
 
@@ -7,7 +7,9 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from dlkit.errors import UserError
 from dlkit.part import Part
+from dlkit.schedules._respacing import space_timesteps
 
 Times = Float[Tensor, " *b"]
 
@@ -37,6 +39,14 @@ class Schedule(Part):
     @abstractmethod
     def grid(self, steps: int) -> list[float]:
         """The times of ``steps`` network calls, falling from 1; the last call is at the lowest noise level there is."""
+
+    def respaced(self, spec: str) -> list[float]:
+        """The times that a respacing string such as "ddim20" or "4,6,10" keeps, falling.
+
+        Raises:
+            UserError: the string fits no grid of this schedule.
+        """
+        raise UserError(f"grid {spec!r}: the schedule {self.registered_name!r} has no steps to choose from; use 'even'")
 
     @abstractmethod
     def between(self, u: Times, t_min: float, t_max: float) -> Times:
@@ -69,7 +79,45 @@ class Schedule(Part):
         return torch.log(alpha_bar) - torch.log1p(-alpha_bar)
 
 
-class CappedSchedule(Schedule):
+class DiscreteSchedule(Schedule):
+    """A schedule that its paper defines through T steps: index i is t = (i+1)/T, and t = 0 is clean text.
+
+    Attributes:
+        steps: T.
+    """
+
+    steps: int = Field(default=2000, ge=2)
+
+    @property
+    def t_min(self) -> float:
+        """1/T, index 0 of the original."""
+        return 1.0 / self.steps
+
+    def network_time(self, t: Times) -> Times:
+        """(t T - 1) 1000 / T: the original's index scaled to [0, 1000)."""
+        return (t.double() * self.steps - 1.0) * (1000.0 / self.steps)
+
+    def time_of(self, index: Int[Tensor, " *b"]) -> Times:
+        """t = (i + 1) / T of the original's index i."""
+        return (index.double() + 1.0) / self.steps
+
+    def between(self, u: Times, t_min: float, t_max: float) -> Times:
+        """Indices from ``t_min`` to ``t_max``, both included, each equally likely."""
+        low, high = round(t_min * self.steps), round(t_max * self.steps)
+        return (low + torch.floor(u.double() * (high - low + 1)).clamp(max=high - low)) / self.steps
+
+    def grid(self, steps: int) -> list[float]:
+        """Evenly spaced indices from T - 1 to 0, both included (T - 1 alone for one step)."""
+        if not 1 <= steps <= self.steps:
+            raise ValueError(f"steps must be between 1 and {self.steps}, not {steps}")
+        spacing = (self.steps - 1) / max(steps - 1, 1)
+        return [(self.steps - round(k * spacing)) / self.steps for k in range(steps)]
+
+    def respaced(self, spec: str) -> list[float]:
+        return [(index + 1) / self.steps for index in reversed(space_timesteps(self.steps, spec))]
+
+
+class CappedSchedule(DiscreteSchedule):
     """Discrete schedules that cap each beta, extended to all t.
 
     The original defines T steps through a decreasing f with beta_i = min(1 - f((i+1)/T) / f(i/T), .999) and
@@ -100,11 +148,6 @@ class CappedSchedule(Schedule):
     def _cap(self) -> float:
         return 1.0 - 1.0 / self.steps
 
-    @property
-    def t_min(self) -> float:
-        """1/T, index 0 of the original."""
-        return 1.0 / self.steps
-
     def alpha_bar(self, t: Times) -> Times:
         t = t.double()
         log_tail = (t - self._cap).clamp_min(0.0) * self.steps * LOG_CAP
@@ -119,26 +162,6 @@ class CappedSchedule(Schedule):
         at_cap = self._f(torch.tensor(self._cap, dtype=torch.float64, device=log_snr.device))
         tail = self._cap + torch.log((alpha_bar / at_cap).clamp(max=1.0)) / (self.steps * LOG_CAP)
         return torch.where(alpha_bar < at_cap, tail, self._f_inverse(torch.maximum(alpha_bar, at_cap)))
-
-    def network_time(self, t: Times) -> Times:
-        """(t T - 1) 1000 / T: the original's index scaled to [0, 1000)."""
-        return (t.double() * self.steps - 1.0) * (1000.0 / self.steps)
-
-    def time_of(self, index: Int[Tensor, " *b"]) -> Times:
-        """t = (i + 1) / T of the original's index i."""
-        return (index.double() + 1.0) / self.steps
-
-    def between(self, u: Times, t_min: float, t_max: float) -> Times:
-        """Indices from ``t_min`` to ``t_max``, both included, each equally likely."""
-        low, high = round(t_min * self.steps), round(t_max * self.steps)
-        return (low + torch.floor(u.double() * (high - low + 1)).clamp(max=high - low)) / self.steps
-
-    def grid(self, steps: int) -> list[float]:
-        """Evenly spaced indices from T - 1 to 0, both included (T - 1 alone for one step)."""
-        if not 1 <= steps <= self.steps:
-            raise ValueError(f"steps must be between 1 and {self.steps}, not {steps}")
-        spacing = (self.steps - 1) / max(steps - 1, 1)
-        return [(self.steps - round(k * spacing)) / self.steps for k in range(steps)]
 
 
 LOG_CAP = float(torch.log(torch.tensor(0.001, dtype=torch.float64)))

@@ -5,21 +5,32 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from dlkit.part import Part
 from dlkit.spaces import register
+from dlkit.spaces._base import Space
 
 
 class EmbeddingSpace(nn.Module):
     """x0 = E[w]: one row of a table for each token; ``lm_head`` reads states through the same table plus a bias.
 
     Parameters carry the names of the original DiffuSeq network.
+
+    Attributes:
+        mean_embed: the mean m of the prior N(m, I) where a process learns one (DiffuSeq-v2), else None.
     """
+
+    mean_embed: nn.Parameter | None
 
     def __init__(self, vocab_size: int, dim: int) -> None:
         super().__init__()
         self.word_embedding = nn.Embedding(vocab_size, dim)
         self.lm_head = nn.Linear(dim, vocab_size)
         self.lm_head.weight = self.word_embedding.weight
+        self.register_parameter("mean_embed", None)
+
+    def learn_mean(self) -> None:
+        """Give the prior a mean, drawn from N(0, 1/sqrt(d)) as the original does, if it has none yet."""
+        if self.mean_embed is None:
+            self.mean_embed = nn.Parameter(torch.randn(self.dim, device=self.table.device) * self.dim**-0.5)
 
     @property
     def dim(self) -> int:
@@ -47,14 +58,14 @@ class EmbeddingSpace(nn.Module):
     description="a learned table of token embeddings, prior N(0, I)",
     paper="Gong et al. 2023, DiffuSeq (arXiv 2210.08933); Li et al. 2022, Diffusion-LM (arXiv 2205.14217)",
 )
-class EmbeddingSpec(Part):
+class EmbeddingSpec(Space):
     """Settings of an :class:`EmbeddingSpace`.
 
     Attributes:
         dim: width d of an embedding.
     """
 
-    dim: int = Field(default=128, ge=1)
+    dim: int = Field(default=128, ge=1, le=65_536)
 
     def build(self, vocab_size: int) -> EmbeddingSpace:
         """A space with N(0, 1) embeddings, as the original starts from."""

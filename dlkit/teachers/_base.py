@@ -1,13 +1,21 @@
 """What a teacher family is."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dlkit.data.tokenizer import Tokenizer
 from dlkit.denoiser import Denoiser
+from dlkit.errors import UserError
 from dlkit.part import Part
+
+Tie = Literal["lm_head", "ema"]
+KeyStatus = Literal["used", "ignored", "missing", "unused"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,7 @@ class FitBatch:
     Attributes:
         ids: tokens; mask: True where the text is generated.
         t: times; eps_0, eps_t: standard normal states.
+        u: uniforms that choose the tokens that the process absorbs; none are needed if it absorbs none.
     """
 
     ids: Int[Tensor, "b l"]
@@ -24,11 +33,111 @@ class FitBatch:
     t: Float[Tensor, " b"]
     eps_0: Float[Tensor, "b l d"]
     eps_t: Float[Tensor, "b l d"]
+    u: Float[Tensor, "b l"] | None = None
+
+
+@dataclass(frozen=True)
+class TeacherParts:
+    """What a teacher is made of, whatever format it is stored in.
+
+    Attributes:
+        space, process, backbone: parts.
+        seq_len: positions of source and target together.
+        tokenizer: with as many ids as the space has embeddings.
+        tokenizer_spec: where the tokenizer came from, as ``model.tokenizer`` of a Recipe.
+        state: the weights under the names of :class:`dlkit.denoiser.Denoiser`'s state.
+        fit: settings of a Recipe's ``fit`` section, as plain data; what is not known is left out.
+    """
+
+    space: Part
+    process: Part
+    backbone: Part
+    seq_len: int
+    tokenizer: Tokenizer
+    tokenizer_spec: str
+    state: dict[str, Tensor]
+    fit: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What became of one tensor of an official checkpoint.
+
+    Attributes:
+        name: in the official file.
+        status: ``used``; ``ignored``, because it says nothing new; ``missing``, which does no harm; or ``unused``,
+            because the network has no place for it.
+        shape: None if it is missing.
+        remark: why.
+    """
+
+    name: str
+    status: KeyStatus
+    shape: tuple[int, ...] | None
+    remark: str = ""
+
+    def __str__(self) -> str:
+        size = "-" if self.shape is None else " x ".join(map(str, self.shape)) or "scalar"
+        return f"{self.status:<8} {self.name:<64} {size:<14} {self.remark}".rstrip()
+
+
+@dataclass(frozen=True)
+class Original:
+    """An official checkpoint, read.
+
+    Attributes:
+        file: the file with the weights.
+        parts: the teacher.
+        keys: what became of every tensor.
+        notes: where each choice came from, a line each.
+        warnings: what the user should know, a line each.
+    """
+
+    file: Path
+    parts: TeacherParts
+    keys: Sequence[Key]
+    notes: Sequence[str]
+    warnings: Sequence[str] = field(default=())
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user says of how an official checkpoint is to be read.
+
+    Attributes:
+        tokenizer: in place of the checkpoint's own, see :func:`dlkit.data.tokenizer.make_tokenizer`.
+        tie: which copy of a tied table counts: that of ``lm_head``, or the averaged one.
+        step: which of several checkpoints; None is the latest.
+        heads: attention heads, which weights do not tell; None finds them out.
+        allow_unused: leave out tensors that the network has no place for.
+    """
+
+    tokenizer: str | None = None
+    tie: Tie = "lm_head"
+    step: int | None = None
+    heads: int | None = None
+    allow_unused: bool = False
 
 
 class TeacherFamily(Part):
-    """How teachers of one kind are fitted."""
+    """How teachers of one kind are fitted, and how their official checkpoints are read and written."""
 
     @abstractmethod
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:
         """Terms of the training loss for each sample; their sum is what is minimised."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether ``path`` is an official checkpoint of this family, by the names of its files."""
+        return False
+
+    def read(self, path: Path, options: ReadOptions) -> Original:
+        """An official checkpoint. Raises ``UserError`` if it is damaged, incomplete or of another kind."""
+        raise UserError(f"{path}: no official checkpoints of {self.registered_name!r} can be read")
+
+    def write(self, folder: Path, parts: TeacherParts) -> None:
+        """Write a teacher into an existing folder, as the family's own code does.
+
+        Raises:
+            UserError: the format has no place for one of its parts.
+        """
+        raise UserError(f"teachers of {self.registered_name!r} have no official format; choose another --format")

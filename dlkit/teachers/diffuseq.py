@@ -1,16 +1,23 @@
 """The DiffuSeq family."""
 
+from pathlib import Path
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.spaces.embedding import sigma_0_noised
 from dlkit.teachers import register
-from dlkit.teachers._base import FitBatch, TeacherFamily
+from dlkit.teachers._base import FitBatch, Original, ReadOptions, TeacherFamily, TeacherParts
+from dlkit.teachers._diffuseq_read import official_name, read_run
+from dlkit.teachers._diffuseq_run import recognises
+from dlkit.teachers._diffuseq_write import write_run
 
 
 @register(
@@ -26,27 +33,61 @@ class Diffuseq(TeacherFamily):
         decoder_nll  cross-entropy of the tokens given x_start, which keeps embeddings apart
         tT           |alpha(1) x_start|^2, nearly zero under the sqrt schedule
 
-    with x_start = E[w] + sigma_0 eps_0 and the source of x_t held at x_start (the noisy anchor of the original).
+    with x_start = E[w] + sigma_0 eps_0 and the source of x_t held at x_start (the noisy anchor of the original). With
+    the process ``mean_shift`` (DiffuSeq-v2, arXiv 2310.05793) some tokens of x_t are absorbed, and there is
+
+        mean_norm    reg_rate |m|_2
+
+    Official checkpoints are run folders with ``ema_RATE_STEP.pt`` and ``training_args.json``; Diffusion-LM's are alike.
+
+    Attributes:
+        reg_rate: weight of that term; the original's is always .01.
     """
+
+    reg_rate: float = Field(default=0.01, ge=0.0)
+
+    def recognises(self, path: Path) -> bool:
+        return recognises(path)
+
+    def read(self, path: Path, options: ReadOptions) -> Original:
+        return read_run(path, options)
+
+    def write(self, folder: Path, parts: TeacherParts) -> None:
+        write_run(folder, parts)
 
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:
         process, space = denoiser.process, denoiser.space
         x_mean = space.embed(batch.ids)
         x_start = sigma_0_noised(x_mean, process.sigma_0, batch.eps_0)
         cond = Condition(x_start, batch.mask)
-        x0 = denoiser.predict(process.q_sample(x_start, batch.t, batch.eps_t, cond), batch.t, cond).x0
+        x0 = denoiser.predict(cond.apply(noised(process, x_start, batch)), batch.t, cond).x0
         lowest = (batch.t <= process.noise_schedule.t_min)[:, None, None]
         logits = rearrange(space.logits(x_start), "b l v -> (b l) v")
         nll = F.cross_entropy(logits, batch.ids.flatten(), reduction="none")
         alpha_1 = process.alpha(torch.ones_like(batch.t), x_start)
-        return {
+        terms = {
             "mse": (torch.where(lowest, x_mean, x_start) - x0).square().mean((1, 2)),
             "decoder_nll": nll.view_as(batch.ids).mean(1),
             "tT": (alpha_1 * x_start).square().mean((1, 2)),
         }
+        if space.mean_embed is not None:
+            terms["mean_norm"] = (self.reg_rate * space.mean_embed.norm()).expand_as(terms["mse"])
+        return terms
+
+
+def noised(process: GaussianProcess, x0: Float[Tensor, "b l d"], batch: FitBatch) -> Float[Tensor, "b l d"]:
+    """x_t at the batch's times, with the tokens absorbed that its uniforms choose."""
+    x_t = process.q_sample(x0, batch.t, batch.eps_t)
+    return process.absorb(x_t, process.noise_schedule.sigma(batch.t), lambda: _given(batch.u))
+
+
+def _given(u: Float[Tensor, "b l"] | None) -> Float[Tensor, "b l"]:
+    if u is None:
+        raise ValueError("a process that absorbs tokens needs the uniforms u of the batch")
+    return u
 
 
 def official_state(denoiser: Denoiser) -> dict[str, Tensor]:
-    """The parameters under the names of the original checkpoint: 211 of them at the official size."""
+    """The parameters under the names of the original checkpoint: 211 at the official size, 212 with a learned mean."""
     state = denoiser.state_dict()
-    return {name.partition(".")[2]: tensor for name, tensor in state.items()}
+    return {official_name(name): tensor for name, tensor in state.items()}

@@ -71,7 +71,7 @@ class HeldOut:
     @classmethod
     def read(cls, folder: str | Path, split: str, limit: int | None = None) -> "HeldOut":
         """The first ``limit`` pairs of a split. Raises ``UserError`` if the split is missing or malformed."""
-        pairs = read_split(folder, split)[:limit]
+        pairs = read_split(folder, split, limit)
         return cls(pairs, grammar.Grammar() if grammar.is_grammar(folder) else None)
 
     def normalised(self, tokenizer: Tokenizer) -> "HeldOut":
@@ -94,8 +94,8 @@ def data_identity(folder: str | Path) -> dict[str, str]:
     """Hashes of the splits of a data folder, by which a resumed run knows its data again.
 
     Raises:
-        UserError: there is no training split.
+        UserError: there is no such folder, or no training split in it.
     """
-    if not Path(folder).is_dir():
+    if not Path(folder).exists():
         raise UserError(f"the data folder {folder} does not exist")
     return {s: fingerprint(folder, s) for s in ("train", "valid") if s == "train" or has_split(folder, s)}

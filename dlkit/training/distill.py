@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,16 @@ from dlkit.training.checkpoint import State
 from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
+from dlkit.training.feasible import check_feasible
 from dlkit.training.folder import Clock, RunFolder
-from dlkit.training.health import refuse_nan, time_bins
+from dlkit.training.health import largest, refuse_nan, rounded, time_bins
 from dlkit.training.progress import Reporter
 from dlkit.training.rates import set_lr
 from dlkit.training.teacher_samples import TeacherSamples
 from dlkit.training.turns import Networks, Studio, Turn, sibling
 from dlkit.training.validation import check, validate
+
+CLIPS = "generator.clip and critic.clip"
 
 
 @dataclass(frozen=True)
@@ -119,20 +123,8 @@ class Distiller:
         self.best = Best(checkpoint.module_state(sibling(self.teacher).backbone))
         self.metric: Metric = recipe.evaluation.metric  # type: ignore[assignment]
         check(self.held_out, self.metric, recipe.evaluation.num_samples)
-        self.check_steps()
+        check_feasible(recipe, arch, engine.device)
         self.clock = Clock()
-
-    def check_steps(self) -> None:
-        """Refuse more steps than the schedule has before any work is done, not when a later stage comes to them."""
-        wanted = {"evaluation.steps": self.recipe.evaluation.steps}
-        for number in range(len(self.recipe.stages)):
-            wanted[f"steps of the objective of stage {number}"] = getattr(
-                self.recipe.stage(number).objective, "steps", None
-            )
-        most = getattr(self.model.architecture.process.noise_schedule, "steps", None)
-        for name, steps in wanted.items():
-            if steps is not None and most is not None and steps > most:
-                raise UserError(f"{name}: {steps} is more than the {most} steps the teacher was trained with")
 
     def run(self) -> None:
         """All stages, from the last checkpoint on, and the best student's folder."""
@@ -159,26 +151,28 @@ class Distiller:
 
     def after_step(self, stage: "StageRun", values: dict[str, Tensor]) -> None:
         """Log, validate and save where it is time to."""
-        run, last = self.recipe.run, stage.done == stage.settings.steps
-        logs, saves = (stage.done % every == 0 or last for every in (run.log_every, run.checkpoint_every))
-        numbers = {name: round(float(value), 6) for name, value in values.items()} if logs or saves else {}
-        refuse_nan(numbers, stage.done, "generator.clip and critic.clip")
+        run, evaluation = self.recipe.run, self.recipe.evaluation
+        every = (run.log_every, run.checkpoint_every, evaluation.every)
+        logs, saves, validates = (stage.is_time(updates, stage.done) for updates in every)
+        numbers = rounded(values) if logs or saves else {}
+        weights = largest(stage.ema.state()) if saves or validates else {}  # the losses are those before the update
+        refuse_nan(numbers | weights, stage.done, CLIPS)
         if logs:
-            self.log("distill", stage, **numbers)
-        if stage.done % self.recipe.evaluation.every == 0 or last:
+            self.log("distill", stage.number, stage.done, numbers)
+        if validates:
             self.validate(stage)
         if saves:
             self.save(stage)
 
-    def log(self, kind: str, stage: "StageRun", **values: Any) -> None:
-        self.folder.log(kind=kind, stage=stage.number, step=stage.done, seconds=round(self.clock.seconds, 2), **values)
+    def log(self, kind: str, stage: int, step: int, values: dict[str, float]) -> None:
+        self.folder.log(kind=kind, stage=stage, step=step, seconds=round(self.clock.seconds, 2), **values)
 
     def validate(self, stage: "StageRun") -> None:
         """Score the averaged student; keep it if it is the best so far."""
         settings = self.recipe.evaluation
         student = self.student(stage.ema.state())
         score, health = validate(student, self.held_out, self.metric, settings.num_samples, settings.steps, self.seed)
-        self.log("valid", stage, **{self.metric.registered_name: round(score, 6)}, **health)
+        self.log("valid", stage.number, stage.done, {self.metric.registered_name: round(score, 6), **health})
         sign = 1.0 if self.metric.higher_is_better else -1.0
         if self.best.score is None or sign * score > sign * self.best.score:
             weights = {name: tensor.clone() for name, tensor in stage.ema.state().items()}
@@ -223,7 +217,12 @@ class StageRun:
         student = sibling(whole.teacher)
         checkpoint.load_module(student.backbone, whole.best.weights)
         stream = Stream(whole.seed, f"stage{number}")
-        self.networks = Networks.start(whole.teacher, student, whole.adversary, stream.named("head").integer())
+        self.is_regression = self.settings.objective.needs.data == "teacher_samples"  # type: ignore[union-attr]
+        self.networks = (
+            Networks(whole.teacher, student)
+            if self.is_regression
+            else Networks.start(whole.teacher, student, whole.adversary, stream.named("head").integer())
+        )
         self.studio = Studio(whole.recipe, self.settings, self.networks, stream)
         engine, recipe = whole.engine, whole.recipe
         self.lr_generator, self.lr_critic = (
@@ -231,13 +230,23 @@ class StageRun:
             self.settings.lr_critic or recipe.critic.lr,
         )
         self.generator_optimizer = engine.optimizer(student.backbone.parameters(), recipe.generator, self.lr_generator)
-        self.critic_optimizer = engine.optimizer(self.networks.critic.parameters(), recipe.critic, self.lr_critic)
+        self.critic_optimizer: torch.optim.Optimizer | None = None
+        if not self.is_regression:
+            parameters = self.networks.critic.parameters()
+            self.critic_optimizer = engine.optimizer(parameters, recipe.critic, self.lr_critic)
         self.ema = Ema(student.backbone, recipe.ema)
-        self.samples: TeacherSamples | None = None
-        if self.settings.objective.needs.data == "teacher_samples":  # type: ignore[union-attr]
-            self.samples = TeacherSamples(self.settings.objective, self.studio, whole.corpus, engine.device)  # type: ignore[arg-type]
         if state is not None:
             self.load(state)
+
+    @cached_property
+    def samples(self) -> TeacherSamples:
+        """What a stage of regression learns from, made when it is first wanted: not in a stage that is done."""
+        whole, objective = self.whole, self.settings.objective
+        return TeacherSamples(objective, self.studio, whole.corpus, whole.engine.device)  # type: ignore[arg-type]
+
+    def is_time(self, every: int, done: int) -> bool:
+        """Whether something is due after ``done`` updates that happens every so many, and after the last one."""
+        return done % every == 0 or done == self.settings.steps
 
     def describe(self) -> str:
         """The update plan in words."""
@@ -249,7 +258,7 @@ class StageRun:
             f"stage {self.number + 1} of {len(self.recipe.stages)}: {self.settings.steps} generator updates with "
             f"{matched}"
         )
-        if self.samples is not None:
+        if self.is_regression:
             return f"{head} and no critic; lr generator {self.lr_generator:g}"
         adversary = "no adversary" if self.recipe.adv is None else f"adversary {self.recipe.adv.spec()}"
         samples = "the last on the same" if plan.share_samples else "on fresh"
@@ -263,27 +272,34 @@ class StageRun:
         """Critic updates, then one generator update."""
         steps, recipe = self.settings.steps, self.recipe
         set_lr(self.generator_optimizer, recipe.generator, self.lr_generator, step, steps)
-        for k in range(self.settings.critic_warmup if step == 0 and self.samples is None else 0):
-            self.warm_up(k)
-        set_lr(self.critic_optimizer, recipe.critic, self.lr_critic, step, steps)
-        values = self.regression_step(step) if self.samples is not None else self.alternating_step(step)
+        if self.critic_optimizer is None:
+            values = self.regression_step(step)
+        else:
+            if step == 0:
+                self.warm_up(self.critic_optimizer)
+            set_lr(self.critic_optimizer, recipe.critic, self.lr_critic, step, steps)
+            values = self.alternating_step(step)
         self.ema.tick(self.networks.student.backbone)
         return values
 
-    def warm_up(self, k: int) -> None:
-        """A critic update before the first generator update, at the critic's full rate."""
-        for group in self.critic_optimizer.param_groups:
+    def warm_up(self, optimizer: torch.optim.Optimizer) -> None:
+        """Critic updates before the first generator update, at the critic's full rate; the last one is logged."""
+        for group in optimizer.param_groups:
             group["lr"] = self.lr_critic
-        self.critic_step(k)
+        numbers: dict[str, float] = {}
+        for k in range(self.settings.critic_warmup):
+            numbers = rounded(self.critic_step(k))
+            refuse_nan(numbers, 1, CLIPS)
+        if numbers:
+            self.whole.log("warmup", self.number, 1, numbers)
 
-    def critic_step(self, k: int) -> None:
+    def critic_step(self, k: int) -> dict[str, Tensor]:
         """The k-th critic update of the stage, on text that no generator update sees."""
         draw = self.draw("critic", k)
-        self.critic_update(self.generate(draw, "critic", k, graph=False), draw, k)
+        return self.critic_update(self.generate(draw, "critic", k, graph=False), draw, k)
 
     def regression_step(self, step: int) -> dict[str, Tensor]:
         """The student alone learns, from samples of the teacher."""
-        assert self.samples is not None
         with self.whole.engine.autocast():
             fake = self.samples.noised(self.recipe.batch_size, step)
         return self.generator_update(fake, step)
@@ -325,6 +341,7 @@ class StageRun:
             terms = [(weight, objective.critic_terms(turn, fake, real)) for objective, weight, _ in self.weighted()]
         values = {f"critic_{name}": term for _, group in terms for name, term in group.items()}
         self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())
+        assert self.critic_optimizer is not None
         norm = self.whole.engine.step(self.critic_optimizer, self.recipe.critic.clip)
         return detach(values) | {"critic_grad_norm": norm}
 
@@ -336,7 +353,7 @@ class StageRun:
         values = {f"generator_{name}": term for _, group in terms for name, term in group.items()}
         self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())
         norm = self.whole.engine.step(self.generator_optimizer, self.recipe.generator.clip)
-        logged = (step + 1) % self.recipe.run.log_every == 0
+        logged = self.is_time(self.recipe.run.log_every, step + 1)
         return detach(values) | {"generator_grad_norm": norm} | (gaps(fake) if logged else {})
 
     def weighted(self) -> Iterator[tuple[Objective, float, float]]:
@@ -346,25 +363,28 @@ class StageRun:
         assert self.settings.objective is not None
         if not self.settings.objective.is_adversary:
             yield self.settings.objective, weights.a_dsm, weights.a_sd
-        if self.whole.adversary is not None and self.samples is None:
+        if self.whole.adversary is not None and not self.is_regression:
             yield self.whole.adversary, weights.b_adv_psi, weights.b_adv_theta
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All that a checkpoint must hold of this stage."""
-        return {
+        state = {
             "student": checkpoint.module_state(self.networks.student.backbone),
-            "critic": checkpoint.module_state(self.networks.critic),
             "generator_optimizer": checkpoint.optimizer_state(self.generator_optimizer),
-            "critic_optimizer": checkpoint.optimizer_state(self.critic_optimizer),
             "ema": self.ema.state(),
         }
+        if self.critic_optimizer is not None:
+            state["critic"] = checkpoint.module_state(self.networks.critic)
+            state["critic_optimizer"] = checkpoint.optimizer_state(self.critic_optimizer)
+        return state
 
     def load(self, state: State) -> None:
         """Go on from a checkpoint of this stage."""
         checkpoint.load_module(self.networks.student.backbone, state.part("student"))
         checkpoint.load_module(self.networks.critic, state.part("critic"))
         checkpoint.load_optimizer(self.generator_optimizer, state.part("generator_optimizer"))
-        checkpoint.load_optimizer(self.critic_optimizer, state.part("critic_optimizer"))
+        if self.critic_optimizer is not None:
+            checkpoint.load_optimizer(self.critic_optimizer, state.part("critic_optimizer"))
         self.ema.load(state.part("ema"), state.values["ticks"])
         before = sum(stage.steps for stage in self.recipe.stages[: self.number])
         self.done = state.values["step"] - before

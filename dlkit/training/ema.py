@@ -5,21 +5,23 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """shadow <- d shadow + (1 - d) weight, with d = min(decay, (1 + n) / (10 + n)) at the n-th tick.
+    """shadow <- d shadow + (1 - d) weight, starting from the first weights.
 
     Args:
         module: whose parameters are averaged, in their order.
         decay: the final d.
+        warmup: d = min(decay, (1 + n) / (10 + n)) at the n-th tick (n from 0), which forgets the first weights sooner;
+            otherwise d = decay from the first tick on, as in DiffuSeq.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay, self.ticks = decay, 0
+    def __init__(self, module: nn.Module, decay: float, warmup: bool = True) -> None:
+        self.decay, self.warmup, self.ticks = decay, warmup, 0
         self.shadow = {name: p.detach().clone() for name, p in module.named_parameters()}
 
     @torch.no_grad()
     def tick(self, module: nn.Module) -> None:
         """Take in the present weights."""
-        decay = min(self.decay, (1 + self.ticks) / (10 + self.ticks))
+        decay = min(self.decay, (1 + self.ticks) / (10 + self.ticks)) if self.warmup else self.decay
         weights = [p.detach() for _, p in module.named_parameters()]
         torch._foreach_lerp_(list(self.shadow.values()), weights, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]
         self.ticks += 1

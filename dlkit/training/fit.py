@@ -11,6 +11,7 @@ from torch import Tensor
 from dlkit.data.pairs import has_split, read_split
 from dlkit.data.tokenizer import make_tokenizer
 from dlkit.denoiser import Denoiser
+from dlkit.diffusion.time_samplers._base import TimeState
 from dlkit.generator import Architecture, Teacher
 from dlkit.metrics._base import Metric
 from dlkit.randomness import Stream
@@ -22,7 +23,7 @@ from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
-from dlkit.training.health import refuse_nan, time_bins
+from dlkit.training.health import largest, refuse_nan, rounded, time_bins
 from dlkit.training.progress import Loop, Reporter
 from dlkit.training.rates import set_lr
 from dlkit.training.validation import check, validate
@@ -95,7 +96,8 @@ class Fitter:
         self.optimizer = engine.optimizer(
             self.denoiser.parameters(), self.settings.optimizer, self.settings.optimizer.lr
         )
-        self.ema = Ema(self.denoiser, self.settings.ema)
+        self.ema = Ema(self.denoiser, self.settings.ema, self.settings.ema_warmup)
+        self.times: TimeState = self.settings.time_sampler.start(self.architecture.process.noise_schedule)  # type: ignore[attr-defined]
         self.done, self.clock = 0, Clock()
         self._go_on()
 
@@ -112,12 +114,14 @@ class Fitter:
         """Log, validate and save where it is time to."""
         logs = self.is_logged(self.done)
         saves = self.done % self.recipe.run.checkpoint_every == 0 or self.done == self.settings.steps
-        numbers = {name: round(float(value), 6) for name, value in values.items()} if logs or saves else {}
-        refuse_nan(numbers, self.done, "fit.optimizer.clip")
+        validates = self.held_out is not None and self.done % self.recipe.evaluation.every == 0
+        numbers = rounded(values) if logs or saves else {}
+        weights = largest(self.ema.state()) if saves or validates else {}  # the losses are those before the update
+        refuse_nan(numbers | weights, self.done, "fit.optimizer.clip")
         if logs:
             self.folder.log(kind="fit", step=self.done, seconds=round(self.clock.seconds, 2), **numbers)
             loop.update(self.done, f"loss {numbers['loss']:.4f}")
-        if self.held_out is not None and self.done % self.recipe.evaluation.every == 0:
+        if validates:
             self.evaluate()
         if saves:
             self.save()
@@ -129,34 +133,39 @@ class Fitter:
         set_lr(self.optimizer, fit.optimizer, fit.optimizer.lr, step, fit.steps)
         torch.manual_seed(Stream(self.seed, "fit/dropout", step).integer())
         self.denoiser.train()
+        t, weight = self.times.draw(Stream(self.seed, "fit/time", step).uniform(draw.index))
+        weight = weight.float()
         seen: list[dict[str, Tensor]] = []
-        for part in self.microbatches(draw, step):
+        for part, weights in zip(self.microbatches(draw, t, step), weight.split(self.microbatch), strict=True):
             with self.engine.autocast():
                 terms = self.architecture.family.losses(self.denoiser, part)
-            loss = torch.stack([term.mean() for term in terms.values()]).sum()
-            self.engine.backward(loss * (len(part.t) / self.settings.batch_size))
-            seen.append({"t": part.t, **{name: term.detach() for name, term in terms.items()}})
-        norm = self.engine.step(self.optimizer, self.settings.optimizer.clip)
+            loss = torch.stack([(weights * term).mean() for term in terms.values()]).sum()
+            self.engine.backward(loss * (len(part.t) / fit.batch_size))
+            seen.append({name: term.detach() for name, term in terms.items()})
+        norm = self.engine.step(self.optimizer, fit.optimizer.clip)
         self.ema.tick(self.denoiser)
         rows = {name: torch.cat([values[name] for values in seen]) for name in seen[0]}
-        bins = time_bins(rows["mse"], rows["t"]) if "mse" in rows and self.is_logged(step + 1) else {}
-        means = {name: row.mean() for name, row in rows.items() if name != "t"}
+        self.times.observe(t, torch.stack(list(rows.values())).sum(0))
+        bins = time_bins(rows["mse"], t) if "mse" in rows and self.is_logged(step + 1) else {}
+        means = {name: (weight * row).mean() for name, row in rows.items()}
         return {"loss": torch.stack(list(means.values())).sum(), **means, **bins, "grad_norm": norm}
 
     def is_logged(self, done: int) -> bool:
         return done % self.recipe.run.log_every == 0 or done == self.settings.steps
 
-    def microbatches(self, draw: Draw, step: int) -> Iterator[FitBatch]:
+    @property
+    def microbatch(self) -> int:
+        """Samples of one backward pass."""
+        return self.settings.microbatch or self.settings.batch_size
+
+    def microbatches(self, draw: Draw, t: Tensor, step: int) -> Iterator[FitBatch]:
         """The batch in pieces, with all random numbers drawn."""
-        size = self.settings.microbatch or self.settings.batch_size
         shape = (draw.batch.ids.shape[1], self.denoiser.space.dim)
-        schedule = self.architecture.process.noise_schedule
-        for ids, mask, index in zip(
-            draw.batch.ids.split(size), draw.batch.mask.split(size), draw.index.split(size), strict=True
-        ):
-            streams = {name: Stream(self.seed, f"fit/{name}", step) for name in ("time", "eps_0", "eps_t")}
-            t = self.settings.time_sampler.sample(streams["time"].uniform(index), schedule)
-            yield FitBatch(ids, mask, t, streams["eps_0"].normal(index, *shape), streams["eps_t"].normal(index, *shape))
+        eps_0, eps_t, absorb = (Stream(self.seed, f"fit/{name}", step) for name in ("eps_0", "eps_t", "absorb"))
+        whole = (draw.batch.ids, draw.batch.mask, t, draw.index)
+        for ids, mask, times, index in zip(*(rows.split(self.microbatch) for rows in whole), strict=True):
+            noise = eps_0.normal(index, *shape), eps_t.normal(index, *shape), absorb.uniform(index, ids.shape[1])
+            yield FitBatch(ids, mask, times, *noise)
 
     def averaged(self) -> Teacher:
         """The teacher with the averaged weights, as a model of its own."""
@@ -180,6 +189,7 @@ class Fitter:
         state.put("denoiser", checkpoint.module_state(self.denoiser))
         state.put("optimizer", checkpoint.optimizer_state(self.optimizer))
         state.put("ema", self.ema.state())
+        state.put("times", self.times.tensors())
         checkpoint.save(self.folder.checkpoints, self.done, state)
 
     def _go_on(self) -> None:
@@ -192,6 +202,7 @@ class Fitter:
         checkpoint.load_module(self.denoiser, state.part("denoiser"))
         checkpoint.load_optimizer(self.optimizer, state.part("optimizer"))
         self.ema.load(state.part("ema"), state.values["ticks"])
+        self.times.load(state.part("times"))
         self.done, self.clock = state.values["step"], Clock(state.values["seconds"])
         self.folder.rewind(self.done)
         self.reporter.say(f"going on from step {self.done}")

@@ -9,12 +9,15 @@ from dlkit.errors import UserError
 from dlkit.files import cannot_write, read_json, write_json, write_text
 from dlkit.recipe import Recipe
 
+FREE = ("device", "log_every", "checkpoint_every")  # settings of ``run`` that a resumed run may change
+
 
 class RunFolder:
     """A run's output folder.
 
     ``run.json`` says what the run is; a folder that holds another run, or anything at all without ``--resume``, is
-    refused; where a run was killed before it wrote anything, ``--resume`` starts it. ``log.jsonl`` has one object a
+    refused, but for settings that do not change what is computed (``FREE``); where a run was killed before it wrote
+    anything, ``--resume`` starts it. ``log.jsonl`` has one object a
     line; on resume the lines after the checkpoint's step are dropped, so that the log of a resumed run reads like that
     of an uninterrupted one.
 
@@ -51,7 +54,7 @@ class RunFolder:
         if not isinstance(stored, dict) or "recipe" not in stored:
             raise UserError(f"{file} does not describe a run; restore it from a copy, or give another --out")
         stored["recipe"] = Recipe.from_dict(stored["recipe"], where=str(file)).to_dict()
-        different = _first_difference(stored, json.loads(json.dumps(self._identity)))
+        different = _first_difference(_computed(stored), _computed(json.loads(json.dumps(self._identity))))
         if different:
             raise UserError(f"{self.path} holds another run: {different}; give the same settings, or another --out")
 
@@ -96,6 +99,12 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's log."""
     text = Path(path).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _computed(identity: dict[str, Any]) -> dict[str, Any]:
+    """What a run is, without the settings that it may change on the way."""
+    recipe = identity["recipe"]
+    return {**identity, "recipe": {**recipe, "run": {k: v for k, v in recipe["run"].items() if k not in FREE}}}
 
 
 def _first_difference(stored: Any, given: Any, at: str = "") -> str:

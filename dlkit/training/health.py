@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,6 +38,16 @@ def text_health(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> dict[
         "copy": sum(text.split() == source.lower().split() for source, text in flat) / len(flat),
         "unique": sum(len(set(group)) / len(group) for group in texts) / len(texts),
     }
+
+
+def rounded(values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Numbers for a log."""
+    return {name: round(float(value), 6) for name, value in values.items()}
+
+
+def largest(weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """The largest size of a weight, for :func:`refuse_nan`; not finite if any weight is not."""
+    return {"the largest averaged weight": float(torch.stack([w.abs().amax() for w in weights.values()]).amax())}
 
 
 def refuse_nan(numbers: Mapping[str, float], step: int, clip: str) -> None:

@@ -1,7 +1,10 @@
-"""Memory that a training step frees and the next one wants again."""
+"""Memory: how much there is, and keeping what a training step frees and the next one wants again."""
 
 import ctypes
+import os
 import sys
+
+import torch
 
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -24,3 +27,13 @@ def keep_freed_memory() -> bool:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * 2**20}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def total_memory(device: torch.device) -> int | None:
+    """Bytes that a device has in all; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system, or one that does not say
+        return None

@@ -14,7 +14,7 @@ CHUNK = 256
 
 
 class TeacherSamples:
-    """Sources, noise z and x0(z) = DDIM(teacher, z), all held in memory: pairs x seq_len x dim numbers twice.
+    """Sources, noise z and x0(z) = DDIM(teacher, z), all held in memory: see :meth:`bytes`.
 
     They are a function of seed, teacher and data, so a resumed run makes them again instead of storing them.
 
@@ -30,10 +30,14 @@ class TeacherSamples:
         self.order = studio.stream.named("pairs/order").integer()
         rows = studio.stream.named("pairs/rows").integer()
         self.draw = corpus.draw(objective.pairs, 0, rows, device)
-        self.z = studio.noise(self.draw, "pairs", 0)
-        self.x0 = torch.cat(
-            [self._sample(piece, objective.steps) for piece in torch.arange(objective.pairs).split(CHUNK)]
-        )
+        pieces = torch.arange(objective.pairs).split(CHUNK)
+        self.z = torch.cat([studio.noise(self.draw.rows(piece), "pairs", 0) for piece in pieces])
+        self.x0 = torch.cat([self._sample(piece, objective.steps) for piece in pieces])
+
+    @staticmethod
+    def bytes(pairs: int, seq_len: int, dim: int) -> int:
+        """Memory that is held: z and x0, pairs x seq_len x dim numbers of four bytes each."""
+        return 2 * 4 * pairs * seq_len * dim
 
     @torch.no_grad()
     def _sample(self, piece: torch.Tensor, steps: int) -> torch.Tensor:
@@ -51,6 +55,6 @@ class TeacherSamples:
         if self.path:
             t = self.studio.times(self.studio.stream.named("pairs/time").at(step).uniform(draw.index))
             x_t = self.studio.process.q_sample(target, t, z, cond)
-            return Noised(self.studio.student(cond, x_t, t), x_t, t, cond, target)
+            return Noised(self.studio.denoised(cond, x_t, t), x_t, t, cond, target)
         x0 = self.studio.student(cond, z)
         return Noised(x0, x0, x0.new_zeros(len(x0)), cond, target)

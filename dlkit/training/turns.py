@@ -26,18 +26,18 @@ class Networks:
     Attributes:
         teacher: no parameter of it is ever trained.
         student: the one-step generator.
-        fake: the fake score.
-        head: the discriminator's head, if there is an adversary; the critic's optimiser trains it with psi.
+        fake: the fake score, if a critic learns in the stage.
+        head: the discriminator's head, if an adversary does; the critic's optimiser trains it with psi.
     """
 
     teacher: Denoiser
     student: Denoiser
-    fake: Denoiser
-    head: nn.Module | None
+    fake: Denoiser | None = None
+    head: nn.Module | None = None
 
     @classmethod
     def start(cls, teacher: Denoiser, student: Denoiser, adversary: Adversarial | None, seed: int) -> "Networks":
-        """The beginning of a stage: psi is a copy of the teacher, the head is new."""
+        """The beginning of a stage with a critic: psi is a copy of the teacher, the head is new."""
         fake = sibling(teacher)
         head = None
         if adversary is not None:
@@ -49,8 +49,9 @@ class Networks:
 
     @property
     def critic(self) -> nn.ModuleDict:
-        """What the critic's optimiser trains."""
-        return nn.ModuleDict({"fake": self.fake.backbone} | ({} if self.head is None else {"head": self.head}))
+        """What the critic's optimiser trains; empty in a stage without a critic."""
+        fake = None if self.fake is None else self.fake.backbone
+        return nn.ModuleDict({name: part for name, part in (("fake", fake), ("head", self.head)) if part is not None})
 
 
 def sibling(denoiser: Denoiser) -> Denoiser:
@@ -79,6 +80,7 @@ class Turn:
 
     def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
         if "fake" not in noised.memo:
+            assert self.networks.fake is not None
             call = self.networks.fake.predict if self.critic else self.networks.fake.frozen_predict
             with torch.set_grad_enabled(graph or self.read == "fake_score"):
                 noised.memo["fake"] = self._call(call, noised, "fake_score")
@@ -127,12 +129,13 @@ class Studio:
         """e = G(z, t_init), with the true source embeddings at the source positions."""
         return self.student(self.condition(draw), self.noise(draw, name, step))
 
-    def student(
-        self, cond: Condition, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"] | None = None
-    ) -> Float[Tensor, "b l d"]:
-        """What the student makes of a state, at t_init if no times are given."""
-        if t is None:
-            t = torch.full((len(x_t),), self.recipe.t_init, dtype=torch.float64, device=x_t.device)
+    def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        """What the student makes of noise, asked at t_init."""
+        t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
+        return self.denoised(cond, self.process.prior(z), t)
+
+    def denoised(self, cond: Condition, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
+        """What the student makes of a state."""
         return cond.apply(self.networks.student.predict(x_t, t, cond).x0)
 
     def times(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

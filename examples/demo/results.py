@@ -5,12 +5,11 @@ python examples/demo/results.py runs/demo-0 runs/demo-1 runs/demo-2 --out docs/r
 """
 
 import argparse
-import re
 import statistics
 from pathlib import Path
 from typing import Any
 
-from dlkit.evaluation.page import style_sheet
+from dlkit.evaluation.picture import picture
 from dlkit.evaluation.report import markdown_table, read_report
 from dlkit.evaluation.results import charts
 from dlkit.files import read_json, write_json, write_text
@@ -52,7 +51,7 @@ def main() -> None:
     write_json(args.out / "demo.json", result)
     write_text(args.out / "demo.md", page(result, reports))
     if args.picture:
-        write_text(args.picture, picture(reports[0]))
+        write_text(args.picture, picture(charts(reports[0]["models"])))
 
 
 def summary(reports: list[dict[str, Any]], chosen: str) -> dict[str, Any]:
@@ -123,21 +122,6 @@ def mean_targets(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
         holds = value >= float(bound) if sign == "≥" else value <= float(bound)
         means.append({**targets[0], "value": value, "holds": holds})
     return means
-
-
-def picture(report: dict[str, Any]) -> str:
-    """The report's charts of quality and diversity side by side, as one SVG with the report's style sheet."""
-    found = re.findall(r"<figcaption>(.*?)</figcaption>(<svg.*?</svg>)", str(charts(report["models"])), flags=re.DOTALL)
-    x, height, placed = 0, 0, []
-    for title, svg in found:
-        width, tall = (int(n) for n in re.findall(r'viewBox="0 0 (\d+) (\d+)"', svg)[0])
-        placed.append(f'<text x="{x + 40}" y="22" style="font: 600 15px sans-serif; fill: var(--ink)">{title}</text>')
-        placed.append(svg.replace("<svg", f'<svg x="{x}" y="30" width="{width}" height="{tall}"', 1))
-        x, height = x + width + 24, max(height, tall + 40)
-    frame = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {x} {height}">'
-    style = style_sheet().replace("<", "&lt;")
-    ground = '<rect width="100%" height="100%" style="fill: var(--paper)"/>'
-    return f"{frame}<style>{style}</style>{ground}{''.join(placed)}</svg>\n"
 
 
 if __name__ == "__main__":

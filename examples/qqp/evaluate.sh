@@ -9,7 +9,8 @@ mkdir -p "$out"
 row() { # name, model, split, further options of `dlkit eval`
     name=$1 model=$2 split=$3
     shift 3
-    [ -e "$out/$name.json" ] || dlkit eval --model "$model" --data "$data" --split "$split" --json "$out/$name.json" "$@"
+    [ -e "$out/$name.json" ] ||
+        dlkit eval --model "$model" --data "$data" --split "$split" --protocol dlkit --json "$out/$name.json" "$@"
 }
 wanted() { [ "$which" = all ] || [ "$which" = "$1" ]; }
 

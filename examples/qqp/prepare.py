@@ -14,8 +14,8 @@ from dlkit.data.pairs import Pair, read_split, write_split
 
 
 def normal(text: str) -> str:
-    """Lower case, letters and digits only: texts equal under this are the same question."""
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+    """Lower case, letters and digits of any script only: texts equal under this are the same question."""
+    return re.sub(r"[\W_]", "", text.casefold())
 
 
 def key(pair: Pair) -> frozenset[str]:

@@ -45,6 +45,13 @@ def test_taps(taps: tuple[int, ...]) -> None:
     assert torch.equal(alone, output)
 
 
+@pytest.mark.parametrize("tap", [3, -4])
+def test_a_tap_that_is_not_there(tap: int) -> None:
+    backbone, (x, time) = network(), inputs()
+    with pytest.raises(IndexError):
+        backbone(x, time, (0, tap))
+
+
 def test_rows_do_not_see_each_other_and_time_matters() -> None:
     backbone, (x, time) = network().eval(), inputs()
     together = backbone(x, time)[0]

@@ -39,6 +39,24 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, name:
     assert [path.name for path in folder.iterdir()] == [name]
 
 
+def test_a_limit_reads_no_further(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, GOOD, b"{ damaged")
+    assert len(read_split(tmp_path, "train", 2)) == 2
+    assert "train.jsonl:3: not valid JSON" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["", "../train", "a/train"])
+def test_a_split_is_a_name(tmp_path: Path, split: str) -> None:
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a", GOOD)
+    assert f"there is no split {split!r}" in refusal(tmp_path / "a", split)
+
+
+def test_a_file_is_no_data_folder(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    assert "train.jsonl: a file; give the data folder that holds" in refusal(tmp_path / "train.jsonl")
+
+
 @pytest.mark.parametrize(
     ("record", "refs"),
     [

@@ -178,3 +178,59 @@ def test_missing_files_and_missing_special_tokens(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("[]")
     with pytest.raises(UserError, match="not a JSON object"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_text_is_no_vocabulary(tmp_path: Path) -> None:
+    """A list may have counts behind its tokens; prose is refused."""
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("hello 12\nworld 3.5\nplain\n")
+    assert {"hello", "world", "plain"} <= Tokenizer.load(vocabulary).backend.get_vocab().keys()
+    vocabulary.write_text("plain\nhello world of text\n")
+    with pytest.raises(UserError, match="line 2 holds several words"):
+        Tokenizer.load(vocabulary)
+
+
+@pytest.mark.parametrize("marks", [["[START]", "[END]", "[UNK]", "[PAD]"], ["START", "END", "UNK", "PAD"]])
+def test_a_saved_vocabulary_of_diffuseq_or_diffusion_lm(marks: list[str], tmp_path: Path) -> None:
+    vocab = {word: i for i, word in enumerate([*marks, "Cat", "sat."])}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab))
+    for path in (tmp_path, tmp_path / "vocab.json"):
+        tokenizer = Tokenizer.load(path)
+        assert (tokenizer.cls_id, tokenizer.sep_id, tokenizer.unk_id, tokenizer.pad_id) == (0, 1, 2, 3)
+        assert tokenizer.encode("Cat  cat sat.") == [0, 4, 2, 5, 1]
+        assert tokenizer.has_own_words
+        assert list(tokenizer.vocabulary().items()) == list(vocab.items())
+    tokenizer.save(tmp_path / "saved")
+    assert Tokenizer.load(tmp_path / "saved").vocabulary() == vocab
+
+
+@pytest.mark.parametrize(
+    ("vocab", "reason"),
+    [
+        ({"[START]": 0, "[END]": 1, "[UNK]": 2, "[PAD]": 4}, "its ids are not 0 to 3, each once"),
+        ({"[START]": 0, "[END]": 1, "[UNK]": 2, "[PAD]": 2}, "its ids are not 0 to 3, each once"),
+        ({"[END]": 0, "[START]": 1, "[UNK]": 2, "[PAD]": 3}, "does not begin with [START] [END] [UNK] [PAD]"),
+        ({"a": "b"}, "not a tokenizer of the tokenizers library"),
+    ],
+)
+def test_vocabularies_that_are_not_whole(vocab: dict, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab))
+    with pytest.raises(UserError) as caught:
+        Tokenizer.load(tmp_path)
+    assert reason in str(caught.value)
+
+
+def test_marked_text_keeps_all_but_the_padding_at_the_end(tmp_path: Path) -> None:
+    words = ["[START]", "[END]", "[UNK]", "[PAD]", "b@@", "us", "__", "x"]
+    tokenizer = make_tokenizer(str(write_vocab(tmp_path, words)))
+    assert tokenizer.decode_marked([0, 7, 2, 3, 7, 1, 1, 3, 3]) == "[START] x [UNK] [PAD] x [END] [END]"
+    assert tokenizer.decode_marked([4, 5, 6, 7, 3]) == "bus x"  # as the original joins pieces
+    assert tokenizer.decode_marked([3, 3]) == tokenizer.decode_marked([]) == ""
+
+
+def test_marked_word_pieces_are_tidied(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(str(write_vocab(tmp_path, [*BERT, "s", "we", "ve", ","])))
+    ids = tokenizer.encode("The cats , don't we've ?")
+    assert tokenizer.decode(ids) == "the cats , don ' t we ' ve ?"
+    assert tokenizer.decode_marked([*ids, tokenizer.sep_id, 0]) == "[CLS] the cats, don't we've? [SEP] [SEP]"
+    assert not tokenizer.has_own_words

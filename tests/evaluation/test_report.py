@@ -14,7 +14,7 @@ from dlkit.evaluation.comparison import best, compare, peers
 from dlkit.evaluation.evaluate import Row
 from dlkit.evaluation.markup import Markup, join, tag
 from dlkit.evaluation.page import page, times
-from dlkit.evaluation.protocol import DataIdentity, Protocol, metric_definitions, versions
+from dlkit.evaluation.protocol import DataIdentity, Protocol, metric_definitions, metric_settings, versions
 from dlkit.evaluation.report import markdown_table, read_report, report_dict, write_report
 
 EVIL = "<script>alert('x')</script> & \"more\""
@@ -82,6 +82,7 @@ PROTOCOL = Protocol(
     n_sources=100,
     num_samples=4,
     mbr=0,
+    diversity_samples=4,
     seed=0,
     batch_size=256,
     decoder={"name": "linear_head"},
@@ -90,6 +91,7 @@ PROTOCOL = Protocol(
     precision="float32",
     reference_text="re-decoded ids",
     metrics=metric_definitions(),
+    settings=metric_settings(),
     versions=versions(),
 )
 
@@ -176,8 +178,15 @@ def test_a_page_of_one_row_alone() -> None:
 def test_the_headline_has_quality_speed_and_calls() -> None:
     text = Reader(page(report_dict(PROTOCOL, ROWS, SPEEDUP, timing=EXTRAS["timing"]))).text
     assert "90\u202f%" in text and "BLEU 0.450 against 0.500, div-4 0.550 against 0.600 (teacher 50)" in text
-    assert "1,712×" in text and "6.12× against the 8 DDIM steps" in text
+    assert "1,712×" in text and "6.12× against the 8 calls that give the teacher the same BLEU" in text
     assert "2000 for the teacher's full run" in text
+
+
+def test_the_headline_quotes_the_smallest_factor_at_equal_quality() -> None:
+    speedup = {**SPEEDUP, "few_step_validity": {"steps": 2, "factor": 1.5, "sampler": {}, "chosen_by": "fastest"}}
+    text = Reader(page(report_dict(PROTOCOL, ROWS, speedup))).text
+    assert "1.5× against the 2 calls that give the teacher the same exact validity" in text
+    assert "than the teacher at equal exact validity" in text and "6.12×than the teacher at equal BLEU" in text
 
 
 def test_an_undertrained_teacher_claims_nothing() -> None:
@@ -191,7 +200,7 @@ def test_an_undertrained_teacher_claims_nothing() -> None:
 
 def test_a_teacher_that_never_reached_the_student_is_said_so() -> None:
     speedup = {**SPEEDUP, "few_step": {"steps": None, "factor": None, "chosen_by": "none"}}
-    assert "with none of the DDIM steps tried" in Reader(page(report_dict(PROTOCOL, ROWS, speedup))).text
+    assert "with none of the few-step runs tried" in Reader(page(report_dict(PROTOCOL, ROWS, speedup))).text
 
 
 def test_only_like_is_compared_with_like() -> None:

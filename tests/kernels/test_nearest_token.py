@@ -28,7 +28,7 @@ def test_equals_brute_force(n: int, v: int, d: int, seed: int) -> None:
 def test_chunks_do_not_matter(chunk: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x, table = torch.randn(2, 10, 4, generator=generator), torch.randn(7, 4, generator=generator)
-    chosen = nearest_token(x, table, chunk=chunk)
+    chosen = nearest_token(x, table, elements=7 * chunk)
     assert chosen.shape == (2, 10)
     assert torch.equal(chosen, nearest_token(x, table))
 
@@ -42,3 +42,20 @@ def test_the_first_of_equals_wins() -> None:
 def test_half_precision_is_compared_in_float32() -> None:
     table = torch.tensor([[100.0, 0.0], [100.5, 0.0]]).bfloat16()
     assert nearest_token(torch.tensor([[100.4, 0.0]]).bfloat16(), table).tolist() == [1]
+
+
+@few
+@given(st.integers(0, 10**6))
+def test_the_cosine_disregards_lengths(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, table = torch.randn(20, 5, generator=generator), torch.randn(12, 5, generator=generator)
+    by_x, by_row = (2.0 ** torch.randint(-20, 20, (n, 1), generator=generator) for n in (20, 12))  # exact in floats
+    chosen = nearest_token(x, table, metric="cosine")
+    assert torch.equal(nearest_token(by_x * x, by_row * table, metric="cosine"), chosen)
+    cosines = torch.cosine_similarity(x.double()[:, None], table.double(), dim=-1)
+    assert torch.allclose(cosines.gather(1, chosen[:, None])[:, 0], cosines.amax(1), atol=1e-6)
+
+
+def test_a_row_of_zeros_has_cosine_zero() -> None:
+    table = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [0.1, 1.0]])
+    assert nearest_token(torch.tensor([[2.0, -1.0], [1.0, 0.0]]), table, metric="cosine").tolist() == [1, 2]

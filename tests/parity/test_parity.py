@@ -1,4 +1,4 @@
-"""Every recorded case is repeated: ``pytest tests/parity --golden DIR``; the default is the copy in ``tests/golden``."""
+"""Every recorded case is repeated: ``pytest tests/parity --golden DIR``; the default is ``tests/golden``."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Schedules against the discrete definition they extend, DiffuSeq's own tables, and the laws of a schedule."""
+"""Schedules against the discrete definition they extend, and the laws of a schedule."""
 
 import math
 from collections.abc import Callable
@@ -14,15 +14,27 @@ from torch.testing import assert_close
 from dlkit import schedules
 from dlkit.errors import UserError
 from dlkit.part import from_spec
-from dlkit.schedules._base import CappedSchedule
+from dlkit.schedules._base import CappedSchedule, DiscreteSchedule
+from dlkit.schedules._table import TableSchedule
 from dlkit.schedules.cosine import CosineSchedule
+from dlkit.schedules.linear import LinearSchedule
+from dlkit.schedules.pw_lin import PwLinSchedule
 from dlkit.schedules.sqrt import SqrtSchedule
-from golden_arrays import arrays
+from dlkit.schedules.trunc_cos import TruncCosSchedule
+from dlkit.schedules.trunc_lin import TruncLinSchedule
 
-BOTH = [SqrtSchedule, CosineSchedule]
+CAPPED = [SqrtSchedule, CosineSchedule]
+TABLES = [LinearSchedule, TruncLinSchedule, PwLinSchedule, TruncCosSchedule]
+ALL = [*CAPPED, *TABLES]
 DEFINITIONS: dict[type, Callable[[float], float]] = {
     SqrtSchedule: lambda u: 1 - math.sqrt(u + 1e-4),
     CosineSchedule: lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2,
+}
+FIRST_AND_LAST_BETA = {  # of 2000 steps
+    LinearSchedule: (5e-5, 0.01),
+    TruncLinSchedule: (0.01005, 0.02),
+    PwLinSchedule: (0.01005, 0.01),
+    TruncCosSchedule: (math.sin(0.05 / 1.1 * math.pi) ** 2, 0.75),
 }
 few = settings(max_examples=40, deadline=None)  # no deadline: the first call of anything in torch is slow
 TIMES = st.floats(1e-4, 1.0)
@@ -39,13 +51,42 @@ def at(value: float) -> Tensor:
     return torch.tensor([value], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", CAPPED)
 @pytest.mark.parametrize("steps", [2, 3, 20, 100, 2000, 5000])
 def test_agrees_with_the_discrete_definition(kind: type[CappedSchedule], steps: int) -> None:
     schedule = kind(steps=steps)
     t = schedule.time_of(torch.arange(steps))
     assert_close(schedule.alpha_bar(t), table(kind, steps), rtol=1e-12, atol=1e-12)
     assert float(schedule.alpha_bar(at(1.0)) / schedule.alpha_bar(at(1 - 1 / steps))) == pytest.approx(1e-3, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("steps", [21, 50, 2000])
+def test_agrees_with_its_betas(kind: type[TableSchedule], steps: int) -> None:
+    schedule = kind(steps=steps)
+    t = schedule.time_of(torch.arange(steps))
+    step = schedule.alpha_bar(t) / schedule.alpha_bar(t - 1 / steps)
+    assert_close(1 - step, schedule.betas(), rtol=1e-10, atol=1e-12)
+    assert 0 < float(schedule.betas().min()) <= float(schedule.betas().max()) < 1
+    halfway = (t - 0.5 / steps).clamp(0, 1)
+    middle = (schedule.alpha_bar(t) + schedule.alpha_bar(t - 1 / steps)) / 2
+    assert_close(schedule.alpha_bar(halfway), middle, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize(("kind", "ends"), FIRST_AND_LAST_BETA.items())
+def test_known_betas(kind: type[TableSchedule], ends: tuple[float, float]) -> None:
+    betas = kind().betas()
+    assert (float(betas[0]), float(betas[-1])) == pytest.approx(ends, rel=1e-5)
+    if kind is PwLinSchedule:
+        assert float(betas[9]) == float(betas[10]) == pytest.approx(5e-5)
+
+
+def test_linear_may_end_in_pure_noise() -> None:
+    """With 20 steps the last beta is 1."""
+    schedule = LinearSchedule(steps=20)
+    assert float(schedule.alpha_bar(at(1.0))) == 0.0
+    assert float(schedule.log_snr(at(1.0))) == -math.inf
+    assert float(schedule.inverse(schedule.log_snr(at(1.0)))) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -67,27 +108,10 @@ def test_sigma_0() -> None:
     assert float(schedule.sigma(at(schedule.t_min))) == pytest.approx(0.121001, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "steps"),
-    [("sqrt_2000", SqrtSchedule, 2000), ("sqrt_20", SqrtSchedule, 20), ("cosine_2000", CosineSchedule, 2000)],
-)
-def test_agrees_with_diffuseqs_tables(name: str, kind: type[CappedSchedule], steps: int) -> None:
-    golden, schedule = arrays("schedule"), kind(steps=steps)
-    index = golden[f"{name}.index"]
-    t, s = schedule.time_of(index), schedule.time_of(index - 1)
-    alpha_bar, before = schedule.alpha_bar(t), schedule.alpha_bar(s)
-    beta = 1 - alpha_bar / before
-    close = {"rtol": 1e-10, "atol": 1e-12}
-    assert_close(alpha_bar, golden[f"{name}.alphas_cumprod"], **close)
-    assert_close(beta, golden[f"{name}.betas"], **close)
-    assert_close(beta * (1 - before) / (1 - alpha_bar), golden[f"{name}.posterior_variance"], **close)
-    assert_close(beta * before.sqrt() / (1 - alpha_bar), golden[f"{name}.posterior_mean_coef1"], **close)
-
-
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", ALL)
 @few
 @given(first=st.floats(0.0, 1.0), second=st.floats(0.0, 1.0))
-def test_falls_from_one(kind: type[CappedSchedule], first: float, second: float) -> None:
+def test_falls_from_one(kind: type[DiscreteSchedule], first: float, second: float) -> None:
     schedule, (early, late) = kind(), sorted((first, second))
     a, b = schedule.alpha_bar(at(early)), schedule.alpha_bar(at(late))
     assert 0 < b <= a <= 1 + 1e-15
@@ -95,26 +119,26 @@ def test_falls_from_one(kind: type[CappedSchedule], first: float, second: float)
         assert b < a
 
 
-@pytest.mark.parametrize("kind", BOTH)
-def test_starts_clean(kind: type[CappedSchedule]) -> None:
+@pytest.mark.parametrize("kind", ALL)
+def test_starts_clean(kind: type[DiscreteSchedule]) -> None:
     assert float(kind().alpha(at(0.0))) == pytest.approx(1.0, abs=1e-15)
     assert float(kind().sigma(at(0.0))) == pytest.approx(0.0, abs=1e-7)
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", ALL)
 @few
 @given(t=TIMES)
-def test_keeps_the_variance(kind: type[CappedSchedule], t: float) -> None:
+def test_keeps_the_variance(kind: type[DiscreteSchedule], t: float) -> None:
     schedule = kind()
     alpha, sigma = schedule.alpha(at(t)), schedule.sigma(at(t))
     assert_close(alpha.square() + sigma.square(), at(1.0), rtol=1e-14, atol=0)
     assert_close(schedule.log_snr(at(t)), 2 * (alpha / sigma).log(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", ALL)
 @few
-@given(t=TIMES.filter(lambda t: abs(t - (1 - 1 / 2000)) > 1e-9))  # the two pieces meet there in a corner
-def test_derivatives_are_autograds(kind: type[CappedSchedule], t: float) -> None:
+@given(t=TIMES.filter(lambda t: abs(2000 * t - round(2000 * t)) > 1e-6))  # pieces meet in corners on the grid
+def test_derivatives_are_autograds(kind: type[DiscreteSchedule], t: float) -> None:
     schedule = kind()
     for function, derivative in (
         (schedule.alpha_bar, schedule.d_alpha_bar),
@@ -126,10 +150,10 @@ def test_derivatives_are_autograds(kind: type[CappedSchedule], t: float) -> None
         assert_close(derivative(at(t)), wanted, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", ALL)
 @few
 @given(t=TIMES)
-def test_inverse(kind: type[CappedSchedule], t: float) -> None:
+def test_inverse(kind: type[DiscreteSchedule], t: float) -> None:
     schedule = kind()
     assert_close(schedule.inverse(schedule.log_snr(at(t))), at(t), rtol=1e-9, atol=1e-12)
 
@@ -177,7 +201,7 @@ def test_the_three_clocks() -> None:
 
 
 def test_by_name() -> None:
-    assert {"sqrt", "cosine"} <= set(schedules.names())
+    assert {"sqrt", "cosine", "linear", "trunc_lin", "pw_lin", "trunc_cos"} <= set(schedules.names())
     assert from_spec(schedules.registry, {"name": "cosine", "steps": 50}) == CosineSchedule(steps=50)
 
 

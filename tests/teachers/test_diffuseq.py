@@ -1,20 +1,24 @@
-"""DiffuSeq's loss on its own; that it equals the original's is held in ``golden_diffuseq``."""
+"""DiffuSeq's loss on its own; ``parity`` holds that it equals the original's."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from torch.testing import assert_close
 
 from dlkit.backbones.diffuseq import DiffuseqSpec
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.diffusion.processes.mean_shift import MeanShift
 from dlkit.spaces.embedding import EmbeddingSpace
 from dlkit.teachers._base import FitBatch
 from dlkit.teachers.diffuseq import Diffuseq, official_state
 
 
-def denoiser() -> Denoiser:
+def denoiser(process: GaussianProcess | None = None) -> Denoiser:
     torch.manual_seed(0)
     spec = DiffuseqSpec(layers=1, hidden=8, heads=2, ff=16, time_dim=6, max_positions=10)
-    return Denoiser(EmbeddingSpace(11, 4), GaussianProcess(), spec.build(4)).eval()
+    return Denoiser(EmbeddingSpace(11, 4), process or GaussianProcess(), spec.build(4)).eval()
 
 
 def batch() -> FitBatch:
@@ -58,3 +62,35 @@ def test_official_names_share_the_storage() -> None:
     assert state["word_embedding.weight"].data_ptr() == net.space.table.data_ptr()
     assert state["lm_head.weight"].data_ptr() == net.space.table.data_ptr()
     assert all(not name.startswith(("space", "backbone")) for name in state)
+
+
+def test_terms_of_the_second_version_by_hand() -> None:
+    """Sigma is .12, .79 and 1 here; tokens of the target are absorbed where u is below half of that."""
+    net = denoiser(MeanShift(absorb_rate=0.5))
+    data = replace(batch(), u=torch.tensor([0.2, 0.7, 0.2, 0.45, 0.05]).expand(3, 5).double())
+    mean, schedule = net.space.mean_embed, net.process.noise_schedule
+    assert mean is not None
+    x_start = net.space.table[data.ids] + net.process.sigma_0 * data.eps_0
+    alpha, sigma = (f(data.t).float()[:, None, None] for f in (schedule.alpha, schedule.sigma))
+    x_t = mean + alpha * (x_start - mean) + sigma * data.eps_t
+    absorbed = torch.tensor([[0, 0, 0, 0, 1], [0, 0, 1, 0, 1], [0, 0, 1, 1, 1]]).bool()  # the first two are the source
+    x_t = torch.where(absorbed[..., None], mean, torch.where(data.mask[..., None], x_t, x_start))
+    x0 = net.backbone(x_t, (data.t * 2000 - 1) / 2)[0]
+    target = torch.cat((net.space.table[data.ids[:1]], x_start[1:]))
+    terms = Diffuseq(reg_rate=0.03).losses(net, data)
+    assert_close(terms["mse"], (target - x0).square().flatten(1).mean(1))
+    assert_close(terms["mean_norm"], (0.03 * mean.square().sum().sqrt()).expand(3))
+    sum(term.mean() for term in terms.values()).backward()  # type: ignore[union-attr]
+    assert mean.grad is not None
+    assert float(mean.grad.abs().min()) > 0
+
+
+def test_absorbing_needs_uniforms() -> None:
+    with pytest.raises(ValueError, match="needs the uniforms"):
+        Diffuseq().losses(denoiser(MeanShift()), batch())
+
+
+def test_the_second_version_has_one_more_official_name() -> None:
+    first, second = official_state(denoiser()), official_state(denoiser(MeanShift()))
+    assert second.keys() - first.keys() == {"mean_embed"}
+    assert first.keys() <= second.keys()

@@ -15,6 +15,7 @@ from dlkit.recipe import Recipe
 from dlkit.training import distill as module
 from dlkit.training.checkpoint import module_state
 from dlkit.training.distill import StageRun, distill
+from dlkit.training.ema import Ema
 from dlkit.training.folder import read_log
 
 TWO = [{"steps": 3}, {"steps": 2}]
@@ -160,6 +161,26 @@ def test_lost_losses_stop_the_run_and_save_nothing(teacher: Path, data: Path, tm
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_a_student_that_the_last_update_breaks_is_not_saved(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses of an update are those before it, so they are fine."""
+    tick = Ema.tick
+
+    def breaking(ema: Ema, module: torch.nn.Module) -> None:
+        if ema.ticks == 3:
+            next(module.parameters()).data.view(-1)[0] = float("nan")
+        tick(ema, module)
+
+    monkeypatch.setattr(Ema, "tick", breaking)
+    with pytest.raises(
+        UserError, match="step 4: the largest averaged weight is nan; lower the learning rate or set gen"
+    ):
+        tiny.run_distill(teacher, data, tmp_path / "run")
+    assert not (tmp_path / "run" / "student").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 @pytest.mark.parametrize("precision", ["bf16"])
 def test_lower_precision_runs_and_keeps_weights_in_fp32(
     precision: str, teacher: Path, data: Path, tmp_path: Path
@@ -198,9 +219,12 @@ def test_a_student_is_no_teacher(teacher: Path, data: Path, tmp_path: Path) -> N
             {"stages": [{"steps": 1}, {"steps": 1, "objective": {"name": "ode_regression", "pairs": 2, "steps": 51}}]},
             "steps of the objective of stage 1: 51 is more than the 50 steps",
         ),
+        ({"t_init": 0.01}, "t_init: 0.01 is below 0.02, the lowest time the teacher was trained at; raise it"),
+        ({"adv": {"taps": [1]}}, "adv.taps: the teacher has no layer 1; choose from -1 to 0"),
+        ({"adv": {"taps": [0, -2]}}, "adv.taps: the teacher has no layer -2; choose from -1 to 0"),
     ],
 )
-def test_too_many_steps_are_told_before_any_work(
+def test_what_the_teacher_does_not_have_is_told_before_any_work(
     changes: dict[str, Any], message: str, teacher: Path, data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -233,3 +257,26 @@ def test_the_critic_warms_up_at_its_full_rate(teacher: Path, data: Path, tmp_pat
     stage.step(0)
     stage.step(1)
     assert seen == [0.5, 0.5, 0.25, 0.5]
+
+
+def test_the_last_update_of_the_warm_up_is_logged(teacher: Path, data: Path, tmp_path: Path) -> None:
+    changes = {"stages": [{"steps": 2, "critic_warmup": 3}], "adv": True}
+    tiny.run_distill(teacher, data, tmp_path / "run", **changes)
+    first, *rest = read_log(tmp_path / "run" / "log.jsonl")
+    assert (first["kind"], first["stage"], first["step"]) == ("warmup", 0, 1)
+    assert {"critic_denoising", "critic_adversarial", "critic_grad_norm", "seconds"} <= first.keys()
+    assert "warmup" not in {line["kind"] for line in rest}
+
+
+def test_a_warm_up_that_is_lost_stops_the_run(teacher: Path, data: Path, tmp_path: Path) -> None:
+    changes = {"stages": [{"steps": 2, "critic_warmup": 3}], "critic": {"lr": 1e30}, "run": {"log_every": 50}}
+    with pytest.raises(UserError, match=r"step 1: critic_.* is (nan|inf); lower the learning rate or set"):
+        tiny.run_distill(teacher, data, tmp_path / "run", **changes)
+    assert [line["kind"] for line in read_log(tmp_path / "run" / "log.jsonl")] == []
+
+
+def test_the_last_line_of_a_stage_has_the_gaps_too(teacher: Path, data: Path, tmp_path: Path) -> None:
+    tiny.run_distill(teacher, data, tmp_path / "run", run={"log_every": 3})
+    lines = [line for line in read_log(tmp_path / "run" / "log.jsonl") if line["kind"] == "distill"]
+    assert [line["step"] for line in lines] == [3, 4]
+    assert all(any(name.startswith("gap_t") for name in line) for line in lines)

@@ -18,14 +18,15 @@ class Scalar(nn.Module):
             self.weight.fill_(value)
 
 
+@pytest.mark.parametrize("warmup", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
-def test_the_recurrence(decay: float) -> None:
+def test_the_recurrence(decay: float, warmup: bool) -> None:
     module = Scalar(1.0)
-    ema, expected = Ema(module, decay), 1.0
+    ema, expected = Ema(module, decay, warmup), 1.0
     for n, value in enumerate([3.0, -2.0, 5.0, 5.0, 0.5]):
         module.set(value)
         ema.tick(module)
-        d = min(decay, (1 + n) / (10 + n))
+        d = min(decay, (1 + n) / (10 + n)) if warmup else decay
         expected = d * expected + (1 - d) * value
         assert float(ema.state()["weight"]) == pytest.approx(expected, rel=1e-6)
     assert float(module.weight.detach()) == 0.5  # the module itself is left alone

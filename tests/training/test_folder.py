@@ -71,6 +71,14 @@ def test_another_run_is_refused_by_its_first_difference(tmp_path: Path) -> None:
         RunFolder(tmp_path, "distill", RECIPE, {"seed": 0}, resume=True)
 
 
+def test_settings_that_change_nothing_may_change_on_the_way(tmp_path: Path) -> None:
+    begun(tmp_path)
+    freed = RECIPE.with_settings(["run.device=cpu", "run.log_every=3", "run.checkpoint_every=4"])
+    open_folder(tmp_path, resume=True, recipe=freed)
+    with pytest.raises(UserError, match=r"recipe\.run\.precision was 'fp32' and is now 'bf16'"):
+        open_folder(tmp_path, resume=True, recipe=freed.with_settings(["run.precision=bf16"]))
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", "{", '{"recipe": 3}', '{"recipe": {"objective": "sdi"}}'])
 def test_a_damaged_description_is_told(text: str, tmp_path: Path) -> None:
     begun(tmp_path)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dlkit.training.health import text_health, time_bins
+from dlkit.errors import UserError
+from dlkit.training.health import largest, refuse_nan, text_health, time_bins
 
 
 def test_time_bins() -> None:
@@ -25,3 +26,12 @@ def test_text_health() -> None:
 def test_healthy_texts() -> None:
     found = text_health(["a"], [["b c", "c b"]])
     assert found == {"empty": 0.0, "repetition": 0.0, "copy": 0.0, "unique": 1.0}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_weight_that_is_lost_is_found(value: float) -> None:
+    weights = {"a": torch.ones(3), "b": torch.tensor([[1.0, -2.0], [0.5, 0.0]]), "c": torch.tensor(3.0)}
+    assert largest(weights) == {"the largest averaged weight": 3.0}
+    weights["b"][1, 0] = value
+    with pytest.raises(UserError, match=r"step 4: the largest averaged weight is (nan|inf); lower the learning rate"):
+        refuse_nan(largest(weights), 4, "generator.clip")

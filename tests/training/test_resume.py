@@ -20,12 +20,21 @@ from dlkit.training.folder import read_log
 
 TWO_STAGES: dict[str, Any] = {
     "adv": True,
-    "stages": [{"steps": 12}, {"steps": 12, "critic_warmup": 2, "objective": {"name": "sid", "mu": 0.5}}],
+    "stages": [
+        {"steps": 12, "critic_warmup": 1},
+        {"steps": 12, "critic_warmup": 2, "objective": {"name": "sid", "mu": 0.5}},
+    ],
     "run": {"checkpoint_every": 3},
 }
 FITTING: dict[str, Any] = {
     "fit": {"steps": 16},
     "model": {"backbone": {**tiny.SETTINGS["model"]["backbone"], "dropout": 0.1}},
+    "run": {"checkpoint_every": 3},
+}
+ADAPTING: dict[str, Any] = {
+    "fit": {"steps": 16, "time_sampler": {"name": "loss_second_moment", "history": 2}},
+    "model": {"process": {"name": "gaussian", "schedule": {"name": "sqrt", "steps": 4}}},
+    "evaluation": {"steps": 2},
     "run": {"checkpoint_every": 3},
 }
 Moment = tuple[int, int]  # stage and step
@@ -127,13 +136,14 @@ def test_a_distillation_killed_six_times_ends_the_same(
     check_same(out, straight, "student")
 
 
-def test_a_fit_killed_twice_ends_the_same(data: Path, tmp_path: Path) -> None:
-    """With dropout: its random numbers must come again too."""
+@pytest.mark.parametrize("changes", [FITTING, ADAPTING], ids=["dropout", "times_by_loss"])
+def test_a_fit_killed_twice_ends_the_same(changes: dict[str, Any], data: Path, tmp_path: Path) -> None:
+    """The random numbers of dropout must come again too, and so must times that depend on the losses before."""
     rng, out = random.Random(0), tmp_path / "run"
-    start = lambda: Child(tiny.run_fit, data, out, resume=True, **FITTING)  # noqa: E731
+    start = lambda: Child(tiny.run_fit, data, out, resume=True, **changes)  # noqa: E731
     assert chain(start, out, moments(rng, stages=1, kills=2, last=13), rng) >= 1
-    tiny.run_fit(data, out, resume=True, **FITTING)
-    check_same(out, tiny.run_fit(data, tmp_path / "straight", **FITTING).parent, "teacher")
+    tiny.run_fit(data, out, resume=True, **changes)
+    check_same(out, tiny.run_fit(data, tmp_path / "straight", **changes).parent, "teacher")
 
 
 def test_a_regression_killed_twice_ends_the_same(teacher: Path, data: Path, tmp_path: Path) -> None:

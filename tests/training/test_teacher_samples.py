@@ -9,8 +9,10 @@ from torch.testing import assert_close
 
 import tiny
 from dlkit.diffusion.condition import Condition
+from dlkit.errors import UserError
+from dlkit.randomness import Stream
 from dlkit.samplers.ddim import Ddim
-from dlkit.training import teacher_samples
+from dlkit.training import feasible, teacher_samples
 from dlkit.training.distill import StageRun
 from dlkit.training.teacher_samples import TeacherSamples
 
@@ -23,14 +25,9 @@ def stage(teacher: Path, data: Path, tmp_path: Path) -> StageRun:
     return StageRun(tiny.distiller(teacher, data, tmp_path / "run", **changes), 0, None)
 
 
-def samples(stage: StageRun) -> TeacherSamples:
-    assert stage.samples is not None
-    return stage.samples
-
-
 def test_each_sample_is_where_ddim_takes_its_noise(stage: StageRun) -> None:
     """Also in another order and in a batch of another size."""
-    made, teacher = samples(stage), stage.networks.teacher
+    made, teacher = stage.samples, stage.networks.teacher
     noised = made.noised(7, 1)
     assert noised.target is not None
     rows = [int((made.x0 == target).all((1, 2)).nonzero()[0]) for target in noised.target]
@@ -51,14 +48,15 @@ def test_one_ddim_step_is_what_the_student_is_at_its_start(teacher: Path, data: 
 def test_chunks_change_nothing(stage: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher_samples, "CHUNK", 3)
     again = TeacherSamples(stage.settings.objective, stage.studio, stage.whole.corpus, torch.device("cpu"))  # type: ignore[arg-type]
-    assert_close(again.x0, samples(stage).x0)
+    assert_close(again.x0, stage.samples.x0)
+    assert torch.equal(again.z, stage.samples.z)
 
 
 def test_the_student_learns_them_and_nobody_else_learns(stage: StageRun) -> None:
-    before = {name: tensor.clone() for name, tensor in stage.networks.critic.state_dict().items()}
     losses = [float(stage.step(step)["generator_regression"]) for step in range(STAGE["steps"])]  # type: ignore[arg-type]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
-    assert tiny.same(stage.networks.critic.state_dict(), before)
+    assert stage.networks.fake is stage.networks.head is stage.critic_optimizer is None
+    assert stage.tensors().keys() == {"student", "generator_optimizer", "ema"}
     assert (
         "200 generator updates with {'name': 'ode_regression', 'pairs': 10, 'steps': 3} and no critic"
         in stage.describe()
@@ -66,10 +64,62 @@ def test_the_student_learns_them_and_nobody_else_learns(stage: StageRun) -> None
 
 
 def test_given_positions_stay_the_true_ones(stage: StageRun) -> None:
-    made: TeacherSamples = samples(stage)
+    made = stage.samples
     noised, cond = made.noised(4, 0), None
     assert noised.target is not None
     keep: Tensor = noised.cond.mask
     cond = Condition(noised.cond.anchor, keep)
     for state in (noised.x0, noised.target):
         assert torch.equal(state[~keep], cond.anchor[~keep])
+
+
+def test_noise_is_drawn_in_pieces(stage: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes several times the memory of what is drawn."""
+    drawn: list[int] = []
+    normal = Stream.normal
+
+    def spy(stream: Stream, index: Tensor, *shape: int) -> Tensor:
+        drawn.append(len(index))
+        return normal(stream, index, *shape)
+
+    monkeypatch.setattr(Stream, "normal", spy)
+    monkeypatch.setattr(teacher_samples, "CHUNK", 4)
+    made = stage.samples
+    assert drawn == [4, 4, 2]
+    assert made.z.nbytes + made.x0.nbytes == TeacherSamples.bytes(10, 24, 8)
+
+
+def test_a_stage_that_is_done_makes_no_samples(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"stages": [{**STAGE, "steps": 4}]}
+    student = tiny.run_distill(teacher, data, tmp_path / "run", **changes)
+    before = tiny.weights(student)
+
+    def never(*args: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(TeacherSamples, "__init__", never)
+    assert tiny.weights(tiny.run_distill(teacher, data, tmp_path / "run", resume=True, **changes)) == before
+
+
+def test_more_pairs_than_sources_come_with_other_noise(teacher: Path, data: Path, tmp_path: Path) -> None:
+    stages = [{"steps": 1, "objective": {"name": "ode_regression", "pairs": 50, "steps": 1}}]
+    made = StageRun(tiny.distiller(teacher, data, tmp_path / "run", stages=stages), 0, None).samples
+    rows = made.draw.batch.index.tolist()
+    assert sorted(rows[:40]) == list(range(40))  # all the corpus has
+    again = rows.index(rows[45])
+    assert again < 40
+    assert not torch.equal(made.z[again], made.z[45])
+
+
+def test_more_samples_than_memory_are_refused(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feasible, "total_memory", lambda device: 2**20)
+    stages = [{"steps": 1}, {"steps": 1, "objective": {"name": "ode_regression", "pairs": 2**20}}]
+    with pytest.raises(
+        UserError, match=r"pairs of the objective of stage 1: 1048576 teacher samples take 1\.5 GiB, and"
+    ):
+        tiny.run_distill(teacher, data, tmp_path / "run", stages=stages)
+    assert not (tmp_path / "run").exists()

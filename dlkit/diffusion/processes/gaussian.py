@@ -1,9 +1,12 @@
 """The Gaussian forward process."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
+from pydantic import PrivateAttr
 from torch import Tensor
 
 from dlkit import schedules
@@ -35,17 +38,33 @@ class Posterior:
     paper="Ho et al. 2020 (arXiv 2006.11239); Kingma et al. 2021 (2107.00630); Gong et al. 2023 (2210.08933)",
 )
 class GaussianProcess(Part):
-    """x_t = alpha(t) x0 + sigma(t) eps, eps ~ N(0, I).
+    """x_t = m + alpha(t) (x0 - m) + sigma(t) eps, eps ~ N(0, I), where the mean m of the prior is 0 here.
 
     Times have shape [b] and are broadcast over the rest of the state. Coefficients are computed in float64 and rounded
     to the state's dtype once.
 
     Attributes:
         schedule: gives alpha and sigma.
+        learns_mean: whether m is a parameter of the network, see :mod:`dlkit.diffusion.processes.mean_shift`.
     """
 
     schedule: part_of(schedules.registry) = "sqrt"  # type: ignore[valid-type]
     model_config = {"validate_default": True}
+    learns_mean: ClassVar[bool] = False
+    _mean: Tensor | None = PrivateAttr(default=None)
+
+    @property
+    def mean(self) -> Tensor | None:
+        """m, shape [d], or None where it is 0."""
+        return self._mean
+
+    def around(self, mean: Float[Tensor, " d"] | None) -> Self:
+        """This process with another m. The tensor is shared: gradients reach it."""
+        if mean is self._mean:
+            return self
+        shifted = self.model_copy()
+        shifted._mean = mean
+        return shifted
 
     @property
     def noise_schedule(self) -> Schedule:
@@ -66,6 +85,16 @@ class GaussianProcess(Part):
         """sigma(t), shaped to multiply ``like``."""
         return _broadcast(self.noise_schedule.sigma(t), like)
 
+    def prior(self, eps: Float[Tensor, "b *n"]) -> Float[Tensor, "b *n"]:
+        """A state at t = 1 from standard normal noise: eps + m."""
+        return eps if self._mean is None else eps + self._mean
+
+    def absorb(
+        self, x: Float[Tensor, "b l d"], sigma: Float[Tensor, " b"], uniforms: Callable[[], Float[Tensor, "b l"]]
+    ) -> Float[Tensor, "b l d"]:
+        """Some tokens of a noisy state replaced by m; none of them here."""
+        return x
+
     def q_sample(
         self,
         x0: Float[Tensor, "b *n"],
@@ -73,8 +102,9 @@ class GaussianProcess(Part):
         eps: Float[Tensor, "b *n"],
         cond: Condition | None = None,
     ) -> Float[Tensor, "b *n"]:
-        """alpha x0 + sigma eps; with a condition its given positions stay as they are in the anchor."""
-        x_t = self.alpha(t, x0) * x0 + self.sigma(t, x0) * eps
+        """m + alpha (x0 - m) + sigma eps; with a condition its given positions stay as they are in the anchor."""
+        alpha = self.alpha(t, x0)
+        x_t = self._shifted(alpha * x0 + self.sigma(t, x0) * eps, 1.0 - alpha)
         return x_t if cond is None else cond.apply(x_t)
 
     def posterior(
@@ -84,22 +114,38 @@ class GaussianProcess(Part):
 
         With a = alpha_t / alpha_s and v = sigma_t^2 - a^2 sigma_s^2 (the variance of q(x_t | x_s)):
         mean = (a sigma_s^2 x_t + alpha_s v x0) / sigma_t^2, variance = v sigma_s^2 / sigma_t^2
-        (Kingma et al. 2021, eq. 30-32). At s = 0 it is a point mass at x0.
+        (Kingma et al. 2021, eq. 30-32), for states that are counted from m. At s = 0 it is a point mass at x0.
         """
         schedule = self.noise_schedule
         alpha_s, var_s, var_t = schedule.alpha(s), schedule.sigma(s).square(), schedule.sigma(t).square()
         ratio = schedule.alpha(t) / alpha_s
         step_var = (var_t - ratio.square() * var_s).clamp_min(0.0)
-        mean = _broadcast(ratio * var_s / var_t, x_t) * x_t + _broadcast(alpha_s * step_var / var_t, x_t) * x0
+        on_x_t, on_x0 = ratio * var_s / var_t, alpha_s * step_var / var_t
+        mean = _broadcast(on_x_t, x_t) * x_t + _broadcast(on_x0, x_t) * x0
+        mean = self._shifted(mean, _broadcast(1.0 - on_x_t - on_x0, x_t))
         std = _broadcast((step_var * var_s / var_t).sqrt(), x_t)
         return Posterior(mean, std, _broadcast(step_var.sqrt(), x_t))
 
     def ddim(
-        self, x_t: Float[Tensor, "b *n"], x0: Float[Tensor, "b *n"], t: Float[Tensor, " b"], s: Float[Tensor, " b"]
+        self,
+        x_t: Float[Tensor, "b *n"],
+        x0: Float[Tensor, "b *n"],
+        t: Float[Tensor, " b"],
+        s: Float[Tensor, " b"],
+        std: Float[Tensor, "b *m"] | None = None,
+        noise: Float[Tensor, "b *n"] | None = None,
     ) -> Float[Tensor, "b *n"]:
-        """alpha_s x0 + sigma_s eps with the eps that x0 implies at t (Song et al. 2021, arXiv 2010.02502, eq. 12)."""
+        """m + alpha_s (x0 - m) + sqrt(sigma_s^2 - std^2) eps + std noise, with the eps that x0 implies at t.
+
+        Song et al. 2021 (arXiv 2010.02502), eq. 12. Without ``std`` it is deterministic, and s may lie above t: a step
+        of the ODE in the direction of the noise.
+        """
         eps = self.convert(x0, x_t, t, "x0", "eps")
-        return self.alpha(s, x0) * x0 + self.sigma(s, x0) * eps
+        alpha_s, sigma_s = self.alpha(s, x0), self.sigma(s, x0)
+        if std is not None:
+            sigma_s = (sigma_s.square() - std.square()).clamp_min(0.0).sqrt()
+        x_s = self._shifted(alpha_s * x0 + sigma_s * eps, 1.0 - alpha_s)
+        return x_s if std is None or noise is None else x_s + std * noise
 
     def convert(
         self,
@@ -112,7 +158,7 @@ class GaussianProcess(Part):
         """From one prediction to another at (x_t, t), by way of x0.
 
         Tweedie: E[x0 | x_t] = (x_t + sigma^2 score) / alpha (DLM-One, section 2), and
-        eps = (x_t - alpha x0) / sigma = -sigma score.
+        eps = (x_t - alpha x0) / sigma = -sigma score, with x_t and x0 counted from m.
 
         Raises:
             ValueError: ``source`` or ``to`` is not one of x0, eps, score.
@@ -122,6 +168,7 @@ class GaussianProcess(Part):
         if source == to:
             return value
         alpha, sigma = self.alpha(t, x_t), self.sigma(t, x_t)
+        x_t = self._shifted(x_t, alpha - 1.0)
         if source == "x0":
             eps = (x_t - alpha * value) / sigma
         else:
@@ -129,6 +176,10 @@ class GaussianProcess(Part):
         if to == "x0":
             return (x_t - sigma * eps) / alpha
         return eps if to == "eps" else -eps / sigma
+
+    def _shifted(self, x: Float[Tensor, "b *n"], share: Float[Tensor, "b *m"]) -> Float[Tensor, "b *n"]:
+        """x + share m."""
+        return x if self._mean is None else x + share * self._mean.to(x.dtype)
 
 
 def _broadcast(coefficient: Float[Tensor, " b"], like: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:

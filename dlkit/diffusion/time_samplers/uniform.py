@@ -5,7 +5,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from dlkit.diffusion.time_samplers import register
-from dlkit.part import Part
+from dlkit.diffusion.time_samplers._base import TimeSampler
 from dlkit.schedules._base import Schedule
 
 
@@ -14,7 +14,7 @@ from dlkit.schedules._base import Schedule
     description="every time of the schedule's grid between t_min and t_max is equally likely",
     paper="Ho et al. 2020 (arXiv 2006.11239), algorithm 1",
 )
-class UniformTime(Part):
+class UniformTime(TimeSampler):
     """t uniform on the grid of the schedule.
 
     DiffuSeq's index i is t = (i + 1) / T, so DLM-One's "0-1976 of 2000" is ``t_min=0.0005, t_max=0.9885``.
@@ -34,6 +34,5 @@ class UniformTime(Part):
         return self
 
     def sample(self, u: Float[Tensor, " b"], schedule: Schedule) -> Float[Tensor, " b"]:
-        """Map uniforms on (0, 1) to times."""
         t_min = schedule.t_min if self.t_min is None else max(self.t_min, schedule.t_min)
         return schedule.between(u, t_min, max(self.t_max, t_min))

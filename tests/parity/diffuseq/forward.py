@@ -25,7 +25,7 @@ def check_the_inside(case: Case, golden: dict) -> None:
         backbone.get_submodule(name).register_forward_hook(hook)
     case.close(sinusoid(golden["timesteps"], case.config["hidden_t_dim"]), golden["time_sinusoid"], "sinusoid")
     for tap in range(case.config["num_hidden_layers"]):
-        _, features = backbone(golden["x"], golden["timesteps"], tap)
+        _, features = backbone(golden["x"], golden["timesteps"], (tap,))
         case.close(features, golden[f"encoder_layer_{tap}"], f"layer {tap}")
     case.close(seen["time_embed"], golden["time_embed"], "time_embed")
     case.close(seen["input_up_proj"], golden["input_up"], "input_up")

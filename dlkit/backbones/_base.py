@@ -1,0 +1,20 @@
+"""What a backbone is."""
+
+from abc import abstractmethod
+
+from torch import nn
+
+from dlkit.part import Part
+
+
+class Backbone(Part):
+    """Settings of a network: a module ``forward(x [b l d], time [b], taps) -> (x0 [b l d], features or None)``.
+
+    ``taps`` are the numbers of the layers whose hidden states are the features, negative ones counted from the end, or
+    None where no features are wanted. Features [b, l, h times the number of taps] are those of all taps side by side.
+    The module has ``feature_dim``, the width h of one layer.
+    """
+
+    @abstractmethod
+    def build(self, dim: int) -> nn.Module:
+        """A network for states of width ``dim``."""

@@ -1,0 +1,184 @@
+"""What objectives promise."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlkit import objectives
+from dlkit.diffusion.condition import Condition
+from dlkit.generator import load_student, load_teacher
+from dlkit.objectives._base import Noised, Objective, Terms
+from dlkit.part import from_spec
+from dlkit.testing import _material as material
+from dlkit.testing._promise import promise, require, require_close
+from dlkit.training.turns import Networks, Turn
+
+STEPS = 50
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The networks of a turn, none of which looks at more than one position at a time, and its roles.
+
+    Attributes:
+        networks: float64.
+        turn: their roles.
+    """
+
+    networks: Networks
+    turn: Turn
+
+    @classmethod
+    def of(cls, part: Objective, critic: bool) -> "Scene":
+        teacher, student = (material.pointwise_denoiser(seed) for seed in (0, 1))
+        adversary: Any = adversary_of(part)
+        networks = Networks.start(teacher.requires_grad_(False), student, adversary, 0)
+        material.seeded(_disturb, networks.fake.backbone)
+        if networks.head is not None:
+            networks.head.double()
+        return cls(networks, Turn(networks, adversary, critic))
+
+
+def _disturb(network: torch.nn.Module) -> None:
+    """The fake score begins as a copy of the teacher, where many losses vanish."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+
+
+def adversary_of(part: Objective) -> Objective | None:
+    """The adversary beside an objective that needs a discriminator: itself, if it brings the head."""
+    if "discriminator" not in part.needs.roles:
+        return None
+    return part if part.is_adversary else from_spec(objectives.registry, "adversarial")
+
+
+def recipe_of(part: Objective) -> dict[str, Any]:
+    """The settings of a run with it."""
+    adversary = adversary_of(part)
+    return {"objective": part.spec(), "adv": None if adversary is None else adversary.spec()}
+
+
+def noised(scene: Scene, name: str, grad: bool = False) -> Noised:
+    """States at the times of :func:`dlkit.testing._material.times`."""
+    cond = material.condition(torch.float64)
+    x0 = cond.apply(material.normal(name, dtype=torch.float64)).requires_grad_(grad)
+    target = cond.apply(material.normal(f"{name}/target", dtype=torch.float64))
+    eps = material.normal(f"{name}/eps", dtype=torch.float64)
+    t = material.times()
+    more = lambda use: material.normal(f"{name}/{use}", dtype=torch.float64)  # noqa: E731
+    return Noised(x0, scene.networks.teacher.process.q_sample(x0, t, eps, cond), t, cond, target, more)
+
+
+def terms_of(part: Objective, scene: Scene, fake: Noised, real: Noised | None = None) -> Terms:
+    """The terms of the scene's turn."""
+    terms = part.critic_terms(scene.turn, fake, real) if scene.turn.critic else part.generator_terms(scene.turn, fake)
+    require(isinstance(terms, dict), f"the terms are a {type(terms).__name__}, not a dict")
+    for name, term in terms.items():
+        require(isinstance(term, Tensor) and term.shape == (), f"term {name!r} is not a scalar tensor")
+        require(term.isfinite(), f"term {name!r} is {term.item()}")
+    return terms
+
+
+def has_gradient(module: torch.nn.Module | None) -> list[str]:
+    """Parameters with a gradient."""
+    return [] if module is None else [name for name, p in module.named_parameters() if p.grad is not None]
+
+
+@promise()
+def needs_what_there_is(part: Objective) -> None:
+    """Its needs name known roles, data and states."""
+    known = {"roles": {"teacher", "fake_score", "discriminator"}, "data": {"none", "real", "teacher_samples"}}
+    require(set(part.needs.roles) <= known["roles"], f"unknown roles {set(part.needs.roles) - known['roles']}")
+    require(part.needs.data in known["data"], f"unknown data {part.needs.data!r}")
+
+
+@promise()
+def teaches_the_student(part: Objective) -> None:
+    """In the generator's turn finite scalars pull at the generated states, and no other network gets a gradient."""
+    scene = Scene.of(part, critic=False)
+    fake = noised(scene, "fake", grad=True)
+    terms = terms_of(part, scene, fake)
+    require(bool(terms), "there are no terms")
+    torch.stack(list(terms.values())).sum().backward()
+    grad = fake.x0.grad
+    require(grad is not None and grad.isfinite().all() and (grad != 0).any(), "no gradient reaches fake.x0")
+    networks = scene.networks
+    left = has_gradient(networks.teacher) + has_gradient(networks.fake.backbone) + has_gradient(networks.head)
+    require(not left, f"the generator's turn leaves a gradient in {', '.join(left)}; use the roles it is given")
+
+
+@promise()
+def teaches_the_critic(part: Objective) -> None:
+    """In the critic's turn the fake score and the head learn, where it needs them, and the teacher does not."""
+    scene = Scene.of(part, critic=True)
+    terms = terms_of(part, scene, noised(scene, "fake"), noised(scene, "real"))
+    trained = {"fake_score", "discriminator"} & part.needs.roles
+    require(bool(terms) or not trained, f"nothing trains the {' and the '.join(sorted(trained))}")
+    if terms:
+        torch.stack(list(terms.values())).sum().backward()
+        fake, head = has_gradient(scene.networks.fake.backbone), has_gradient(scene.networks.head)
+        require("fake_score" not in trained or bool(fake), "no gradient reaches the fake score")
+        require("discriminator" not in trained or bool(head or fake), "no gradient reaches the discriminator")
+    require(not has_gradient(scene.networks.teacher), "a gradient is left in the teacher")
+
+
+@promise()
+def is_deterministic(part: Objective) -> None:
+    """The same states give the same terms."""
+    for critic in (False, True):
+        one, other = ({**_terms(part, critic)} for _ in range(2))
+        require(one.keys() == other.keys(), "two calls have different terms")
+        require(all(torch.equal(one[name], other[name]) for name in one), "two calls differ")
+
+
+@promise()
+def counts_generated_positions_only(part: Objective) -> None:
+    """What stands at given positions never changes a loss, if the networks look at one position at a time."""
+    for critic in (False, True):
+        for name, term in _terms(part, critic, elsewhere).items():
+            require_close(term, _terms(part, critic)[name], f"term {name!r} counts given positions", 1e-9, 1e-12)
+
+
+@promise()
+def does_not_mind_the_order(part: Objective) -> None:
+    """A batch in another order has the same loss."""
+    for critic in (False, True):
+        for name, term in _terms(part, critic, lambda state: material.permuted(state, [2, 0, 3, 1])).items():
+            require_close(term, _terms(part, critic)[name], f"term {name!r} depends on the order", 1e-9, 1e-12)
+
+
+def elsewhere(state: Noised) -> Noised:
+    """Other states at the given positions."""
+    cond = Condition(state.cond.anchor + 1.0, state.cond.mask)
+    target = None if state.target is None else cond.apply(state.target)
+    return replace(state, x0=cond.apply(state.x0), x_t=cond.apply(state.x_t), cond=cond, target=target, memo={})
+
+
+def _terms(part: Objective, critic: bool, change: Any = lambda state: state) -> dict[str, Tensor]:
+    scene = Scene.of(part, critic)
+    fake, real = change(noised(scene, "fake")), change(noised(scene, "real"))
+    return {name: term.detach() for name, term in terms_of(part, scene, fake, real).items()}
+
+
+@promise(slow=True)
+def distils(part: Objective) -> None:
+    """`dlkit distill` runs 50 steps with it on the built-in corpus, and the student has learnt something finite."""
+    folder = material.distilled(STEPS, **recipe_of(part))
+    student = load_student(folder).denoiser.backbone.state_dict()
+    teacher = load_teacher(material.teacher()).denoiser.backbone.state_dict()
+    require(all(weights.isfinite().all() for weights in student.values()), "the student has NaN or infinite weights")
+    require(any(not torch.equal(student[name], teacher[name]) for name in student), "the student is the teacher")
+    log = [json.loads(line) for line in (folder.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    done = max(row["step"] for row in log if row["kind"] == "distill")
+    require(done == STEPS, f"the log ends at step {done}")
+
+
+@promise(slow=True)
+def distils_the_same_again(part: Objective) -> None:
+    """Two runs of a few steps with one seed leave the same weights, bit for bit."""
+    one, other = (load_student(material.distilled(3, **recipe_of(part))).denoiser.state_dict() for _ in range(2))
+    require(all(torch.equal(one[name], other[name]) for name in one), "two runs differ; draw no numbers of your own")

@@ -1,0 +1,68 @@
+"""What processes promise."""
+
+import torch
+from torch import Tensor
+
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.testing import _material as material
+from dlkit.testing._promise import promise, require, require_close, require_equal, require_like
+
+
+def inside(part: GaussianProcess) -> GaussianProcess:
+    """The process of a denoiser, where it has all that it may need of the space."""
+    return material.denoiser(material.Pointwise(material.DIM), part).process
+
+
+def states() -> tuple[Tensor, Tensor]:
+    return material.normal("x0", dtype=torch.float64), material.normal("eps", dtype=torch.float64)
+
+
+@promise()
+def noises_states(part: GaussianProcess) -> None:
+    """q_sample keeps shape and type, is a function of what it is given, and lets gradients through to x0."""
+    process, t = inside(part), material.times()
+    for dtype in (torch.float32, torch.float64):
+        x0, eps = (state.to(dtype) for state in states())
+        x_t = process.q_sample(x0.requires_grad_(), t, eps)
+        require_like(x_t, "q_sample", tuple(x0.shape), dtype)
+        require_equal(process.q_sample(x0, t, eps), x_t, "two calls differ; draw no random numbers of your own")
+        x_t.sum().backward()
+        require(x0.grad is not None and (x0.grad != 0).any(), "no gradient reaches x0")
+
+
+@promise()
+def holds_given_positions(part: GaussianProcess) -> None:
+    """With a condition the given positions are the anchor's, and the others as without it."""
+    (x0, eps), cond, t = states(), material.condition(torch.float64), material.times()
+    process = inside(part)
+    held, free = process.q_sample(x0, t, eps, cond), process.q_sample(x0, t, eps)
+    require_equal(held[~cond.mask], cond.anchor[~cond.mask], "a given position is not the anchor's")
+    require_equal(held[cond.mask], free[cond.mask], "a generated position changes with the condition")
+
+
+@promise()
+def begins_at_clean_states(part: GaussianProcess) -> None:
+    """At t = 0 a noised state is the clean one."""
+    (x0, eps), t = states(), torch.zeros(material.BATCH, dtype=torch.float64)
+    require_close(inside(part).q_sample(x0, t, eps), x0, "q_sample at t = 0 is not x0", 1e-4, 1e-4)
+
+
+@promise()
+def converts_back(part: GaussianProcess) -> None:
+    """x0 turned into eps or score and back is x0, and that eps is the noise."""
+    (x0, eps), t, process = states(), material.times(), inside(part)
+    x_t = process.q_sample(x0, t, eps)
+    require_close(process.convert(x0, x_t, t, "x0", "eps"), eps, "eps is not the noise", 1e-6, 1e-6)
+    for to in ("eps", "score"):
+        back = process.convert(process.convert(x0, x_t, t, "x0", to), x_t, t, to, "x0")
+        require_close(back, x0, f"x0 to {to} and back is another", 1e-6, 1e-6)
+
+
+@promise()
+def has_posteriors(part: GaussianProcess) -> None:
+    """The posterior of a state on the mean path lies on the mean path, and its deviations are not negative."""
+    (x0, _), t, process = states(), material.times(), inside(part)
+    nothing, s = torch.zeros_like(x0), material.times() / 2
+    posterior = process.posterior(process.q_sample(x0, t, nothing), x0, t, s)
+    require_close(posterior.mean, process.q_sample(x0, s, nothing), "its mean leaves the mean path", 1e-6, 1e-6)
+    require((posterior.std >= 0).all() and (posterior.std_large >= 0).all(), "a standard deviation is negative")

@@ -1,0 +1,56 @@
+"""What spaces promise."""
+
+import torch
+from torch import nn
+
+from dlkit.spaces._base import Space
+from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.testing import _material as material
+from dlkit.testing._promise import promise, require, require_equal, require_like
+
+IDS = torch.arange(material.VOCABULARY)[None]
+
+
+def built(part: Space) -> EmbeddingSpace:
+    space = material.seeded(part.build, material.VOCABULARY)
+    require(isinstance(space, nn.Module), f"build gave a {type(space).__name__}, not a module")
+    return space
+
+
+@promise()
+def embeds_and_reads(part: Space) -> None:
+    """embed gives states of width dim, logits a number for each token, and table a row for each token."""
+    space = built(part)
+    x, vocabulary = space.embed(IDS), material.VOCABULARY
+    require_like(x, "embed(ids)", (1, vocabulary, space.dim), torch.float32)
+    require_like(space.logits(x), "logits(x)", (1, vocabulary, vocabulary), torch.float32)
+    require_like(space.table.detach(), "table", (vocabulary, space.dim), torch.float32)
+    require(space.vocab_size == vocabulary, f"vocab_size is {space.vocab_size}, not {vocabulary}")
+
+
+@promise()
+def keeps_tokens_apart(part: Space) -> None:
+    """No two tokens have the same state."""
+    table = built(part).table.detach()
+    distances = torch.cdist(table, table) + torch.eye(len(table))
+    require(distances.min() > 0, "two tokens have the same state")
+
+
+@promise()
+def learns(part: Space) -> None:
+    """Gradients of states and of logits reach its parameters."""
+    space = built(part)
+    (space.embed(IDS).square().sum() + space.logits(space.embed(IDS)).square().sum()).backward()
+    still = [name for name, p in space.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    require(not still, f"no finite gradient reaches {', '.join(still)}")
+
+
+@promise()
+def is_a_function_of_the_seed(part: Space) -> None:
+    """Built twice under one seed it is the same, and after saving and loading too."""
+    space, again = built(part), built(part)
+    require_equal(again.table, space.table, "its weights do not follow torch's seed")
+    fresh = material.seeded(part.build, material.VOCABULARY, seed=1)
+    fresh.load_state_dict(material.stored(space))
+    require_equal(fresh.embed(IDS), space.embed(IDS), "states change when it is saved and loaded")
+    require_equal(fresh.logits(fresh.embed(IDS)), space.logits(space.embed(IDS)), "logits change when it is saved")

@@ -1,0 +1,69 @@
+"""What teacher families promise."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from dlkit.denoiser import Denoiser
+from dlkit.generator import load_teacher
+from dlkit.recipe import Recipe
+from dlkit.teachers._base import FitBatch, TeacherFamily
+from dlkit.testing import _material as material
+from dlkit.testing._promise import promise, require, require_close, require_equal
+from dlkit.training.engine import TorchEngine
+from dlkit.training.fit import Fitter
+from dlkit.training.folder import RunFolder
+
+
+@contextmanager
+def beginning(part: TeacherFamily) -> Iterator[tuple[Denoiser, FitBatch]]:
+    """The network and the batch of a fit's first step."""
+    recipe: Recipe = material.recipe(model={"family": part.spec()})
+    with tempfile.TemporaryDirectory() as out:
+        folder = RunFolder(out, "train", recipe, {}, resume=False)
+        fitter = Fitter(recipe, material.corpus(), TorchEngine(recipe.run), 0, folder, material.QUIET)
+        draw = fitter.corpus.draw(recipe.fit.batch_size, 0, 0, torch.device("cpu"))
+        yield fitter.denoiser.eval(), next(iter(fitter.microbatches(draw, 0)))
+
+
+def losses_of(part: TeacherFamily, denoiser: Denoiser, batch: FitBatch) -> dict[str, Tensor]:
+    terms = part.losses(denoiser, batch)
+    require(isinstance(terms, dict) and bool(terms), "losses gave no dict of terms")
+    for name, term in terms.items():
+        shape = tuple(term.shape)
+        require(shape == (len(batch.ids),), f"term {name!r} has shape {shape}, not one number for each sample")
+        require(term.isfinite().all(), f"term {name!r} holds NaN or infinity")
+    return terms
+
+
+@promise()
+def has_losses(part: TeacherFamily) -> None:
+    """Its losses are finite, one for each sample, and their gradient reaches the network."""
+    with beginning(part) as (denoiser, batch):
+        torch.stack([term.mean() for term in losses_of(part, denoiser, batch).values()]).sum().backward()
+        still = [name for name, p in denoiser.backbone.named_parameters() if p.grad is None]
+        require(not still, f"no gradient reaches {', '.join(still)}")
+
+
+@promise()
+def is_deterministic(part: TeacherFamily) -> None:
+    """The same batch has the same losses, and a sample's loss does not depend on its batch mates."""
+    with beginning(part) as (denoiser, batch), torch.no_grad():
+        terms, again = (losses_of(part, denoiser, batch) for _ in range(2))
+        order = [*range(1, len(batch.ids)), 0]
+        turned = losses_of(part, denoiser, material.permuted(batch, order))
+        for name, term in terms.items():
+            require_equal(again[name], term, f"two calls of term {name!r} differ; draw no random numbers of your own")
+            require_close(turned[name], term[order], f"term {name!r} depends on batch mates", 1e-4, 1e-5)
+
+
+@promise(slow=True)
+def fits(part: TeacherFamily) -> None:
+    """`dlkit train` fits it for some steps, and the folder that this leaves writes texts."""
+    model = load_teacher(material.fitted(model={"family": part.spec()}))
+    require(model.architecture.family == part, "the folder holds another family")
+    texts = model.generate(list(material.SOURCES), steps=2)
+    require(texts == model.generate(list(material.SOURCES), steps=2), "texts change from call to call")

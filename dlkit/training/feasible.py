@@ -1,0 +1,59 @@
+"""Whether a teacher and a device can do what a Recipe asks, told before any work is done."""
+
+import torch
+
+from dlkit.errors import UserError
+from dlkit.generator import Architecture
+from dlkit.recipe import Recipe
+from dlkit.training.memory import total_memory
+from dlkit.training.teacher_samples import TeacherSamples
+
+
+def check_feasible(recipe: Recipe, teacher: Architecture, device: torch.device) -> None:
+    """Raise ``UserError`` for steps, times or layers that the teacher does not have, or more samples than memory."""
+    check_steps(recipe, teacher)
+    check_time(recipe, teacher)
+    check_layer(recipe, teacher)
+    check_memory(recipe, teacher, device)
+
+
+def check_steps(recipe: Recipe, teacher: Architecture) -> None:
+    """No more steps than the schedule has."""
+    wanted = {"evaluation.steps": recipe.evaluation.steps}
+    for number in range(len(recipe.stages)):
+        wanted[f"steps of the objective of stage {number}"] = getattr(recipe.stage(number).objective, "steps", None)
+    most = getattr(teacher.process.noise_schedule, "steps", None)
+    for name, steps in wanted.items():
+        if steps is not None and most is not None and steps > most:
+            raise UserError(f"{name}: {steps} is more than the {most} steps the teacher was trained with")
+
+
+def check_time(recipe: Recipe, teacher: Architecture) -> None:
+    """The student is asked at a time that the teacher was trained at."""
+    lowest, t_init = teacher.process.noise_schedule.t_min, recipe.t_init
+    if t_init < lowest:
+        raise UserError(f"t_init: {t_init:g} is below {lowest:g}, the lowest time the teacher was trained at; raise it")
+
+
+def check_layer(recipe: Recipe, teacher: Architecture) -> None:
+    """The adversary reads layers that there are."""
+    layers, taps = getattr(teacher.backbone, "layers", None), getattr(recipe.adv, "taps", ())
+    for tap in taps:
+        if layers is not None and not -layers <= tap < layers:
+            raise UserError(f"adv.taps: the teacher has no layer {tap}; choose from {-layers} to {layers - 1}")
+
+
+def check_memory(recipe: Recipe, teacher: Architecture, device: torch.device) -> None:
+    """The device can hold the teacher's samples that a stage of regression wants."""
+    memory = total_memory(device)
+    for number in range(len(recipe.stages)):
+        objective = recipe.stage(number).objective
+        if memory is None or objective is None or objective.needs.data != "teacher_samples":
+            continue
+        pairs: int = objective.pairs  # type: ignore[attr-defined]  # promised by needs.data
+        needed = TeacherSamples.bytes(pairs, teacher.seq_len, teacher.space.dim)  # type: ignore[attr-defined]
+        if needed > memory:
+            raise UserError(
+                f"pairs of the objective of stage {number}: {pairs} teacher samples take {needed / 2**30:.1f} GiB, and "
+                f"{device} has {memory / 2**30:.1f} GiB; take fewer"
+            )
