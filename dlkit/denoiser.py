@@ -38,7 +38,7 @@ class Denoiser(nn.Module):
     Args:
         space: tokens <-> states.
         process: the forward process; owns alpha, sigma and Tweedie. If it learns its prior's mean, the space gets one.
-        backbone: ``forward(x, time, tap) -> (x0, features)``.
+        backbone: ``forward(x, time, taps) -> (x0, features)``.
     """
 
     def __init__(self, space: EmbeddingSpace, process: GaussianProcess, backbone: nn.Module) -> None:
@@ -60,12 +60,12 @@ class Denoiser(nn.Module):
         *,
         to: Target | None = None,
         want: AbstractSet[str] = X0,
-        tap: int = -1,
+        taps: tuple[int, ...] = (-1,),
     ) -> Prediction:
         """See :meth:`predict`."""
         x_t = x_t if cond is None else cond.apply(x_t)
         time = self.process.noise_schedule.network_time(t)
-        x0, features = self.backbone(x_t, time, tap if "features" in want else None)
+        x0, features = self.backbone(x_t, time, taps if "features" in want else None)
         value = x0 if to is None else self.process.convert(x0, x_t, t, "x0", to)
         logits = self.space.logits(x0) if "logits" in want else None
         return Prediction(x0, value, logits, features)
@@ -78,7 +78,7 @@ class Denoiser(nn.Module):
         *,
         to: Target | None = None,
         want: AbstractSet[str] = X0,
-        tap: int = -1,
+        taps: tuple[int, ...] = (-1,),
     ) -> Prediction:
         """One network call.
 
@@ -88,9 +88,9 @@ class Denoiser(nn.Module):
             cond: given positions; None where all are free.
             to: fill ``value`` with this parameterisation.
             want: any of x0, logits, features.
-            tap: the layer whose hidden states are the features; negative counts from the end.
+            taps: the layers whose hidden states are the features, side by side; negative counts from the end.
         """
-        return self(x_t, t, cond, to=to, want=want, tap=tap)
+        return self(x_t, t, cond, to=to, want=want, taps=taps)
 
     def frozen_predict(
         self,
@@ -99,10 +99,10 @@ class Denoiser(nn.Module):
         cond: Condition | None,
         *,
         want: AbstractSet[str] = X0,
-        tap: int = -1,
+        taps: tuple[int, ...] = (-1,),
     ) -> Prediction:
         """:meth:`predict` with the same storage but detached parameters: gradients reach the input and stop there."""
-        return frozen_call(self, x_t, t, cond, want=want, tap=tap)
+        return frozen_call(self, x_t, t, cond, want=want, taps=taps)
 
 
 def frozen_call(module: nn.Module, *args: object, **kwargs: object):

@@ -40,7 +40,7 @@ def _adversary(value: Any) -> Any:
         return None
     value = {} if value is True else value
     part = from_spec(objectives.registry, {"name": "adversarial", **value} if isinstance(value, dict) else value)
-    if "discriminator" not in part.needs.roles:
+    if not part.is_adversary:
         raise UserError(
             f"adv: objective {part.registered_name!r} has no discriminator; set adv=true or adv.name=adversarial"
         )
@@ -213,7 +213,7 @@ class Recipe(Spec):
 
     Attributes:
         objective: what the student is trained on.
-        adv: the adversarial term; True is the default one, False or None is none.
+        adv: the adversarial term beside the objective; True is the default one, False or None is none.
         decoder: states to tokens.
         time_sampler: times at which generated and real text is noised.
         t_init: the time the student is evaluated at.
@@ -252,16 +252,19 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _needs_are_met(self) -> Self:
-        taken = {"adversarial"} if self.adv is None else {"adversarial", self.adv.registered_name}
         for objective in filter(None, (self.objective, *(stage.objective for stage in self.stages))):
-            name = objective.registered_name
-            if name in taken:
-                raise ValueError(
-                    f"objective {name!r} is what adv adds to another objective; set objective=sid, adv={name}"
-                )
-            if "discriminator" in objective.needs.roles and self.adv is None:
-                raise ValueError(f"objective {name!r} needs a discriminator; set adv=true")
+            self._discriminator_serves(objective)
         return self
+
+    def _discriminator_serves(self, objective: Objective) -> None:
+        """Refuse an objective that ``adv`` does not give the discriminator it needs."""
+        name, adv = f"objective {objective.registered_name!r}", self.adv
+        if "discriminator" in objective.needs.roles and adv is None:
+            raise ValueError(f"{name} needs a discriminator; set adv=true")
+        if objective.needs.log_ratio and not getattr(adv, "logit_is_log_ratio", False):
+            raise ValueError(f"{name} needs a discriminator whose logit is a log-ratio; set adv.loss=non_saturating")
+        if objective.is_adversary and objective not in (adv, type(objective)()):
+            raise ValueError(f"{name} is adv without anything beside it; give its settings to adv")
 
     @model_validator(mode="wrap")  # the last one, so that it also wraps the validator above
     @classmethod

@@ -161,7 +161,7 @@ def test_list(run: Run) -> None:
     for kind in (*cli.KINDS, "recipes"):
         assert f"{kind}:\n" in everything
     assert re.search(
-        r"^objectives:\n  adversarial +dlkit\n  ode_regression +dlkit\n  sid +dlkit\n", everything, re.MULTILINE
+        r"^objectives:\n  adversarial +dlkit\n  diff_instruct +dlkit\n  dmd +dlkit\n", everything, re.MULTILINE
     )
     assert fine(run("list", "decoders")).out.startswith("decoders:\n")
     assert "dlm_one_qqp" in fine(run("list", "recipes")).out
@@ -358,7 +358,7 @@ def test_distill_makes_a_student(distill: Run, tmp_path: Path) -> None:
         (["--teacher", "nowhere"], "nowhere does not exist; give the folder of a model"),
         (["--set", "model.seq_len=12"], "distillation takes model and fit from the teacher; leave it out"),
         (["--set", "fit.steps=12"], "distillation takes model and fit from the teacher; leave it out"),
-        (["--set", "objective=adversarial"], "objective 'adversarial' is what adv adds to another objective"),
+        (["--set", "objective=adversarial"], "objective 'adversarial' needs a discriminator; set adv=true"),
         (["--set", "stages.1.steps=3"], "--set stages.1.steps: stages has items 0 to 0, not '1'"),
         (["--set", "objective=sdi"], "did you mean 'sid'?"),
         (["--set", "run.device=gpu"], "there is no device 'gpu'"),

@@ -36,17 +36,17 @@ def test_the_network_sees_the_anchor_and_its_own_clock(denoiser: Denoiser, cond:
     denoiser.backbone.register_forward_hook(lambda _m, args, _o: seen.append(args))
     denoiser.predict(state(), T, cond)
     denoiser.predict(state(), T, None)
-    (held, time, tap), (free, _, _) = seen
+    (held, time, taps), (free, _, _) = seen
     assert torch.equal(held, cond.apply(state()))
     assert torch.equal(free, state())
     assert_close(time, (T * 2000 - 1) / 2)
-    assert tap is None
+    assert taps is None
 
 
 def test_only_what_is_wanted(denoiser: Denoiser, cond: Condition) -> None:
     plain = denoiser.predict(state(), T, cond)
     assert plain.logits is None and plain.features is None
-    full = denoiser.predict(state(), T, cond, want=ALL, tap=0)
+    full = denoiser.predict(state(), T, cond, want=ALL, taps=(0,))
     assert torch.equal(full.x0, plain.x0)
     assert full.logits is not None and full.features is not None
     assert_close(full.logits, denoiser.space.logits(plain.x0))

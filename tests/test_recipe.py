@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dlkit import objectives
 from dlkit.decoders.logits import Logits
 from dlkit.decoders.nearest import Nearest
 from dlkit.diffusion.time_samplers.uniform import UniformTime
@@ -48,7 +49,7 @@ def test_parts_by_settings() -> None:
 
 
 def test_parts_as_objects() -> None:
-    objective, adversary = Sid(mu=0.7), Adversarial(tap=0)
+    objective, adversary = Sid(mu=0.7), Adversarial(taps=(0, -1))
     made = Recipe(objective=objective, adv=adversary, stages=[Stage(objective=objective)])
     assert made.objective is objective
     assert made.adv is adversary
@@ -113,7 +114,7 @@ def test_a_stage_is_filled_from_the_recipe() -> None:
 
 # --- what it refuses
 
-OBJECTIVES = "adversarial, ode_regression, sid"
+OBJECTIVES = ", ".join(objectives.names())
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"objctive": "sid"}, "unknown key 'objctive'; did you mean 'objective'?"),
     ({"zzz": 1}, "unknown key 'zzz'; known: objective, adv, decoder, "),
@@ -132,13 +133,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"objective": 5},
         "objectives: expected a name or settings with a 'name', got 5; known: " + OBJECTIVES,
     ),
-    ({"objective": "adversarial"}, "objective 'adversarial' is what adv adds to another objective; set objective=sid"),
-    (
-        {"stages": [{"objective": "adversarial"}], "adv": True},
-        "objective 'adversarial' is what adv adds to another objective; set objective=sid, adv=adversarial",
-    ),
+    ({"objective": "adversarial"}, "objective 'adversarial' needs a discriminator; set adv=true"),
+    ({"stages": [{"objective": "adversarial"}]}, "objective 'adversarial' needs a discriminator; set adv=true"),
     ({"adv": "sid"}, "adv: objective 'sid' has no discriminator; set adv=true or adv.name=adversarial"),
-    ({"adv": {"head": "mean_pol"}}, "discriminators: nothing is called 'mean_pol'; did you mean 'mean_pool'?"),
+    (
+        {"adv": {"head": "mean_pol"}},
+        "discriminators: nothing is called 'mean_pol'; did you mean 'mean_pool' or 'attention_pool'?",
+    ),
     ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1 (got 0)"),
     ({"batch_size": "many"}, "batch_size: Input should be a valid integer"),
     ({"batch_size": 10**6}, "batch_size: Input should be less than or equal to 65536 (got 1000000)"),
@@ -227,7 +228,7 @@ def test_an_objective_that_needs_a_head_needs_adv(monkeypatch: pytest.MonkeyPatc
 RECIPES = st.builds(
     Recipe,
     objective=st.builds(Sid, mu=st.floats(-3, 3), weight=st.sampled_from(["l1", "snr", "none"])),
-    adv=st.none() | st.builds(Adversarial, tap=st.integers(-3, 3)),
+    adv=st.none() | st.builds(Adversarial, taps=st.lists(st.integers(-3, 3), min_size=1).map(tuple)),
     decoder=st.sampled_from(["linear_head", "nearest"]) | st.builds(Logits, top_p=st.floats(0.1, 1)),
     t_init=st.floats(1e-3, 1),
     batch_size=st.integers(1, 2**16),
@@ -348,13 +349,13 @@ def test_later_assignments_win() -> None:
 
 
 def test_an_assignment_may_go_below_a_part_that_was_just_named() -> None:
-    made = Recipe().with_settings(["adv=true", "adv.tap=2", "objective=ode_regression", "objective.pairs=7"])
-    assert made.adv == Adversarial(tap=2)
+    made = Recipe().with_settings(["adv=true", "adv.taps=[2]", "objective=ode_regression", "objective.pairs=7"])
+    assert made.adv == Adversarial(taps=(2,))
     assert made.objective == OdeRegression(pairs=7)
-    made = Recipe().with_settings(["adv={head: mean_pool}", "adv.tap=1", "fit.time_sampler=uniform"])
-    assert made.adv == Adversarial(tap=1)
-    with pytest.raises(UserError, match=r"--set adv\.tpa: adv has no 'tpa'; did you mean 'tap'"):
-        Recipe().with_settings(["adv=true", "adv.tpa=2"])
+    made = Recipe().with_settings(["adv={head: mean_pool}", "adv.taps=[1]", "fit.time_sampler=uniform"])
+    assert made.adv == Adversarial(taps=(1,))
+    with pytest.raises(UserError, match=r"--set adv\.tpas: adv has no 'tpas'; did you mean 'taps'"):
+        Recipe().with_settings(["adv=true", "adv.tpas=2"])
 
 
 def test_no_assignments_change_nothing() -> None:
@@ -372,7 +373,7 @@ def test_no_assignments_change_nothing() -> None:
         ("stages.2.steps=1", "--set stages.2.steps: stages has items 0 to 0, not '2'"),
         ("stages.steps=1", "--set stages.steps: stages has items 0 to 0, not 'steps'"),
         ("batch_size.x=1", "--set batch_size.x: batch_size is 64 and has nothing below it; set batch_size itself"),
-        ("adv.tap=1", "--set adv.tap: adv is None and has nothing below it; set adv itself"),
+        ("adv.taps=1", "--set adv.taps: adv is None and has nothing below it; set adv itself"),
         ("=1", "--set : the recipe has no ''; known: objective"),
         ("batch_size=[", "--set batch_size=[: '[' is not a YAML value; quote it"),
         ("batch_size=many", "--set: batch_size: Input should be a valid integer"),

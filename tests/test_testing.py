@@ -92,8 +92,8 @@ class Detached(GaussianProcess):
 
 
 class BatchMeanNetwork(Network):
-    def forward(self, x: Tensor, time: Tensor, tap: int | None = None) -> tuple[Tensor, Tensor | None]:
-        x0, features = super().forward(x, time, tap)
+    def forward(self, x: Tensor, time: Tensor, taps: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor | None]:
+        x0, features = super().forward(x, time, taps)
         return x0 + x0.mean(0), features
 
 

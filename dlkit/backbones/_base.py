@@ -8,10 +8,11 @@ from dlkit.part import Part
 
 
 class Backbone(Part):
-    """Settings of a network: a module ``forward(x [b l d], time [b], tap) -> (x0 [b l d], features [b l h] or None)``.
+    """Settings of a network: a module ``forward(x [b l d], time [b], taps) -> (x0 [b l d], features or None)``.
 
-    ``tap`` is the number of the layer whose hidden states are the features, negative ones counted from the end, or None
-    where no features are wanted. The module has ``feature_dim``, their width h.
+    ``taps`` are the numbers of the layers whose hidden states are the features, negative ones counted from the end, or
+    None where no features are wanted. Features [b, l, h times the number of taps] are those of all taps side by side.
+    The module has ``feature_dim``, the width h of one layer.
     """
 
     @abstractmethod

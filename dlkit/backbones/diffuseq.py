@@ -98,9 +98,11 @@ class DiffuseqBackbone(nn.Module):
         return self.position_embeddings.embedding_dim
 
     def forward(
-        self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], tap: int | None = None
+        self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], taps: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l h"] | None]:
-        """Predicted x0, and the hidden state after layer ``tap`` (negative counts from the end) if one is asked for.
+        """Predicted x0, and the hidden states after layers ``taps``, side by side, if any are asked for.
+
+        A negative number counts from the end.
 
         Raises:
             IndexError: there is no such layer.
@@ -109,12 +111,11 @@ class DiffuseqBackbone(nn.Module):
         position = self.position_embeddings.weight[: x.shape[1]]
         h = self.dropout(self.LayerNorm(position + self.input_up_proj(x) + embedded_time[:, None]))
         layers = self.input_transformers["layer"]
-        wanted = None if tap is None else range(len(layers))[tap]  # type: ignore[arg-type]
-        features = None
-        for number, layer in enumerate(layers):  # type: ignore[arg-type]
+        hidden = []
+        for layer in layers:  # type: ignore[union-attr]
             h = layer(h)
-            if number == wanted:
-                features = h
+            hidden.append(h)
+        features = None if taps is None else torch.cat([hidden[tap] for tap in taps], dim=-1)
         return self.output_down_proj(h).to(x.dtype), features
 
 

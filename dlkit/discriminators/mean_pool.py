@@ -4,7 +4,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dlkit.discriminators import register
-from dlkit.discriminators._base import Head
+from dlkit.discriminators._base import Head, masked_mean
 
 
 class MeanPoolHead(nn.Module):
@@ -16,9 +16,7 @@ class MeanPoolHead(nn.Module):
         self.logit = nn.Linear(feature_dim, 1)
 
     def forward(self, features: Float[Tensor, "b l h"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, " b"]:
-        keep = mask[..., None]
-        pooled = (features * keep).sum(1) / keep.sum(1).clamp_min(1)
-        return self.logit(self.norm(pooled)).squeeze(-1)
+        return self.logit(self.norm(masked_mean(features, mask))).squeeze(-1)
 
 
 @register(

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-Weight = Literal["l1", "snr", "none"]
+Weight = Literal["l1", "none"]
 Reduction = Literal["mean", "token_mean", "sum"]
 
 _SMALLEST_L1 = 1e-5  # SiD clips its denominator here
@@ -23,7 +23,7 @@ def score_distillation(
     weight: Weight = "l1",
     reduction: Reduction = "mean",
     detach_scores: bool = False,
-    snr_weight: Float[Tensor, " b"] | None = None,
+    sample_weight: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
     """DLM-One eq. 4 (SiD, Zhou et al. 2024, arXiv 2404.04057, eq. 23).
 
@@ -34,10 +34,9 @@ def score_distillation(
         dL/dx = -w d,   dL/dx0_teacher = w (2 (1 - mu) d + r),   dL/dx0_fake = w (d - 2 (1 - mu) d - r)
 
     ``detach_scores`` drops the last two; what is left, dL/dx = w (x0_fake - x0_teacher), is the gradient of DMD and
-    Diff-Instruct for every mu. The weight w carries no gradient:
+    Diff-Instruct for every mu. The weight w carries no gradient. It is ``sample_weight``, if given, times
 
         l1    1 / mean_{masked} |x - x0_teacher|   (C / |x - x0_teacher|_1 of the paper)
-        snr   ``snr_weight``, the paper's omega_t alpha_t^2 / sigma_t^4
         none  1
 
     Reductions divide the sum over the batch by: ``mean`` b * (masked elements of the sample), ``token_mean`` b *
@@ -50,14 +49,31 @@ def score_distillation(
         x0_fake: the fake score's.
         mask: True where the loss counts.
         mu: the paper's mu (SiD's alpha).
-        weight, reduction, detach_scores, snr_weight: as above.
-
-    Raises:
-        ValueError: ``weight`` is "snr" and no ``snr_weight`` was given.
+        weight, reduction, detach_scores: as above.
+        sample_weight: a factor of each sample, a function of its time for example; it gets no gradient.
     """
-    if weight == "snr" and snr_weight is None:
-        raise ValueError("weight='snr' needs snr_weight, one number for each sample")
-    return _ScoreDistillation.apply(x, x0_teacher, x0_fake, mask, mu, weight, reduction, detach_scores, snr_weight)  # type: ignore[return-value]
+    return _ScoreDistillation.apply(x, x0_teacher, x0_fake, mask, mu, weight, reduction, detach_scores, sample_weight)  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def sample_scale(
+    x: Float[Tensor, "b l d"],
+    x0_teacher: Float[Tensor, "b l d"],
+    mask: Bool[Tensor, "b l"],
+    weight: Weight,
+    reduction: Reduction,
+    sample_weight: Float[Tensor, " b"] | None = None,
+) -> Float[Tensor, "b 1 1"]:
+    """What multiplies the sum over a sample: its weight over its share of the reduction; float32 or better."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    keep = mask[..., None].to(wide)
+    tokens = keep.sum((1, 2), keepdim=True).clamp_min(1.0)
+    scale = torch.ones_like(tokens) if sample_weight is None else sample_weight.to(wide)[:, None, None]
+    if weight == "l1":
+        distance = ((x.to(wide) - x0_teacher.to(wide)).abs() * keep).sum((1, 2), keepdim=True)
+        scale = scale / (distance / (tokens * x.shape[-1])).clamp_min(_SMALLEST_L1)
+    divisor = {"mean": tokens * x.shape[-1], "token_mean": tokens, "sum": torch.ones_like(tokens)}[reduction]
+    return scale / (divisor * len(x))
 
 
 class _ScoreDistillation(torch.autograd.Function):
@@ -74,14 +90,14 @@ class _ScoreDistillation(torch.autograd.Function):
         weight: Weight,
         reduction: Reduction,
         detach_scores: bool,
-        snr_weight: Tensor | None,
+        sample_weight: Tensor | None,
     ) -> Tensor:
         dtypes = x.dtype, x0_teacher.dtype, x0_fake.dtype
         wide = torch.promote_types(x.dtype, torch.float32)
         x, x0_teacher, x0_fake = x.to(wide), x0_teacher.to(wide), x0_fake.to(wide)
         keep = mask[..., None].to(wide)
         d, r = (x0_teacher - x0_fake) * keep, (x0_fake - x) * keep
-        scale = _sample_scale(x, x0_teacher, keep, weight, reduction, snr_weight)
+        scale = sample_scale(x, x0_teacher, mask, weight, reduction, sample_weight)
         pull = 2.0 * (1.0 - mu) * d + r
         loss = (scale * d * ((1.0 - mu) * d + r)).sum()
         grad_x = (-scale * d).to(dtypes[0])
@@ -95,21 +111,3 @@ class _ScoreDistillation(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         scaled = (None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors)  # type: ignore[attr-defined]
         return (*scaled, None, None, None, None, None, None)
-
-
-def _sample_scale(
-    x: Tensor, x0_teacher: Tensor, keep: Tensor, weight: Weight, reduction: Reduction, snr_weight: Tensor | None
-) -> Float[Tensor, "b 1 1"]:
-    """The factor of each sample: its weight over its share of the reduction."""
-    batch, _, width = x.shape
-    tokens = keep.sum((1, 2), keepdim=True).clamp_min(1.0)
-    if weight == "l1":
-        mean_l1 = ((x - x0_teacher).abs() * keep).sum((1, 2), keepdim=True) / (tokens * width)
-        scale = 1.0 / mean_l1.clamp_min(_SMALLEST_L1)
-    elif weight == "snr":
-        assert snr_weight is not None
-        scale = snr_weight.to(x.dtype)[:, None, None]
-    else:
-        scale = torch.ones_like(tokens)
-    divisor = {"mean": tokens * width, "token_mean": tokens, "sum": torch.ones_like(tokens)}[reduction]
-    return scale / (divisor * batch)

@@ -1,7 +1,8 @@
 """What an objective is and what it may ask for."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from jaxtyping import Float
@@ -24,11 +25,15 @@ class Needs:
         data: "none", "real" for texts of the data set, or "teacher_samples" for texts of the teacher from known noise.
             An objective that needs those has the settings ``pairs`` and ``steps`` of
             :class:`dlkit.objectives.ode_regression.OdeRegression`, and no critic learns in its stage.
+        path: with the teacher's samples: the student is asked on the way from noise to text, not at the noise.
+        log_ratio: the discriminator's logit must be log(p_real / p_generated), which not every adversary learns.
         state: kinds of state it can work on.
     """
 
     roles: frozenset[str]
     data: str = "none"
+    path: bool = False
+    log_ratio: bool = False
     state: frozenset[str] = frozenset({"gaussian"})
 
 
@@ -42,6 +47,7 @@ class Noised:
         t: times.
         cond: given positions.
         target: what x0 should be, where the data are the teacher's samples.
+        noise: standard normals in the shape of x0, by the name of their use; a function of each sample alone.
         memo: predictions made of this state, so that two objectives share one network call.
     """
 
@@ -50,7 +56,18 @@ class Noised:
     t: Float[Tensor, " b"]
     cond: Condition
     target: Float[Tensor, "b l d"] | None = None
+    noise: Callable[[str], Float[Tensor, "b l d"]] | None = None
     memo: dict[str, Any] = field(default_factory=dict)
+
+    def perturbed(self, name: str, std: float) -> "Noised":
+        """The same samples at the same times with more noise: x_t + std n, the given positions held.
+
+        Raises:
+            ValueError: the state came without ``noise``.
+        """
+        if self.noise is None:
+            raise ValueError("this state cannot be perturbed: it came without a source of noise")
+        return replace(self, x_t=self.cond.apply(self.x_t + std * self.noise(name).to(self.x_t.dtype)), memo={})
 
 
 class Roles(Protocol):
@@ -69,8 +86,8 @@ class Roles(Protocol):
         """
         ...
 
-    def discriminator(self, noised: Noised) -> Float[Tensor, " b"]:
-        """The head's logit of "real"; trainable in the critic's turn, frozen in the generator's."""
+    def discriminator(self, noised: Noised) -> Float[Tensor, "b *l"]:
+        """The head's logits of "real", one for each sample or for each position; frozen in the generator's turn."""
         ...
 
 
@@ -78,6 +95,7 @@ class Objective(Part):
     """A pair of losses: one for the generator's turn, one for the turn of the critic (fake score and head)."""
 
     needs: ClassVar[Needs]
+    is_adversary: ClassVar[bool] = False  # it may be a Recipe's ``adv``, and then makes the discriminator's head
 
     @abstractmethod
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:

@@ -1,8 +1,8 @@
 """Terms that objectives share: pure functions of tensors."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def denoising(
@@ -17,6 +17,16 @@ def denoising(
     return squared.sum((1, 2)) / (keep.sum((1, 2)) * target.shape[-1]).clamp_min(1)
 
 
-def logistic(logit: Float[Tensor, " b"], real: bool) -> Float[Tensor, ""]:
-    """Binary cross-entropy of a logit of "real": softplus(-logit) if it is real, softplus(logit) if not; batch mean."""
-    return F.softplus(-logit if real else logit).mean()
+def wide(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """float32 or better."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def per_sample(values: Float[Tensor, "b *l"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, " b"]:
+    """One number for each sample: the mean over masked positions, where there is a value for each position.
+
+    A sample without masked positions counts as zero then.
+    """
+    if values.ndim == 1:
+        return values
+    return (values * mask).sum(1) / mask.sum(1).clamp_min(1)

@@ -1,14 +1,9 @@
 """Score identity distillation."""
 
-from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
-
-from dlkit.kernels.score_distillation import Reduction, Weight, score_distillation
+from dlkit.kernels.score_distillation import Reduction
 from dlkit.objectives import register
-from dlkit.objectives._base import Needs, Noised, Objective, Roles, Terms
-from dlkit.objectives._terms import denoising
+from dlkit.objectives._base import Noised, Roles, Terms
+from dlkit.objectives._matching import Matching, Weight
 
 
 @register(
@@ -16,19 +11,25 @@ from dlkit.objectives._terms import denoising
     description="matches teacher and fake score through their inputs; with detach_scores it is DMD's gradient",
     paper="Zhou et al. 2024, Score identity Distillation (arXiv 2404.04057); DLM-One (arXiv 2506.00290), eq. 3-4",
 )
-class Sid(Objective):
+class Sid(Matching):
     """DLM-One's loss (4): (1 - mu) w |d|^2 + w d.(x0_fake - e), d = x0_teacher - x0_fake.
 
-    See :func:`dlkit.kernels.score_distillation.score_distillation` for weights, reductions and gradients.
+    See :func:`dlkit.kernels.score_distillation.score_distillation` for reductions and gradients. With an exact fake
+    score and Gaussian teacher and student, of variances V and U after noising, descent moves along a direction by
+
+        d mean / d tau ~ (m_teacher - m_student) [ (2 mu - 1) / U + 2 (1 - mu) / V ]
+        d std / d tau  ~ std (1 / U - 1 / V) [ mu / U + (1 - mu) / V ]
+
+    so with mu > 1 a student that is spread too wide is driven away: its mean if U > V (2 mu - 1) / (2 (mu - 1)), its
+    spread if U > V mu / (mu - 1). At high noise U / V is near 1 and nothing goes wrong. With 0 <= mu < 1/2 it is the
+    mean of a student that is too narrow, if U < V (1 - 2 mu) / (2 (1 - mu)).
 
     Attributes:
         mu: weight of the bias correction. It does not transfer between data sets.
-        weight: l1, snr or none.
+        weight: l1, snr, kl, kl_sigma2 or none.
         reduction: mean, token_mean or sum.
         detach_scores: no gradient through the inputs of the two networks, which leaves the gradient of DMD.
     """
-
-    needs: ClassVar[Needs] = Needs(roles=frozenset({"teacher", "fake_score"}))
 
     mu: float = 1.2
     weight: Weight = "l1"
@@ -36,29 +37,6 @@ class Sid(Objective):
     detach_scores: bool = False
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
-        graph = not self.detach_scores
-        loss = score_distillation(
-            fake.x0,
-            roles.teacher(fake, graph).x0,
-            roles.fake_score(fake, graph).x0,
-            fake.cond.mask,
-            mu=self.mu,
-            weight=self.weight,
-            reduction=self.reduction,
-            detach_scores=self.detach_scores,
-            snr_weight=snr_weight(roles, fake) if self.weight == "snr" else None,
-        )
-        return {"sid": loss}
-
-    def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
-        return {"denoising": denoising(roles.fake_score(fake).x0, fake.x0, fake.cond.mask).mean()}
-
-
-def snr_weight(roles: Roles, noised: Noised) -> Float[Tensor, " b"]:
-    """omega_t alpha_t^2 / sigma_t^4, with omega_t chosen so that the weight is min(1, alpha_t^2 / sigma_t^4).
-
-    The paper leaves omega_t open. This choice keeps the natural weight at high noise and bounds it near clean text.
-    """
-    schedule = roles.process.noise_schedule
-    natural = schedule.alpha(noised.t).square() / schedule.sigma(noised.t).pow(4)
-    return natural.clamp(max=1.0)
+        return {
+            "sid": self.matched(roles, fake, self.weight, self.reduction, mu=self.mu, detach_scores=self.detach_scores)
+        }

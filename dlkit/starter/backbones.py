@@ -22,15 +22,15 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(make() for _ in range(spec.layers))
 
     def forward(
-        self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], tap: int | None = None
+        self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], taps: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l h"] | None]:
-        """Predicted x0, and the hidden state after layer ``tap`` if one is asked for; ``time`` is below 1000."""
+        """Predicted x0, and the hidden states after layers ``taps``, if asked for; ``time`` is below 1000."""
         h = self.up(x) + self.time(time.to(x.dtype)[:, None] / 1000.0)[:, None]
         states = []
         for layer in self.layers:
             h = h + layer(torch.cat((h, h.mean(1, keepdim=True).expand_as(h)), dim=-1))
             states.append(h)
-        return self.down(h), None if tap is None else states[tap]
+        return self.down(h), None if taps is None else torch.cat([states[tap] for tap in taps], dim=-1)
 
 
 @register("starter", description="an MLP on every position and on the mean of all of them")

@@ -57,10 +57,10 @@ class Pointwise(nn.Module):
         super().__init__()
         self.up, self.clock, self.down = nn.Linear(dim, HIDDEN), nn.Linear(1, HIDDEN), nn.Linear(HIDDEN, dim)
 
-    def forward(self, x: Tensor, time: Tensor, tap: Any = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, time: Tensor, taps: Any = None) -> tuple[Tensor, Tensor | None]:
         """x0 and, if they are asked for, features."""
         h = torch.tanh(self.up(x) + self.clock(time.to(x.dtype)[:, None] / 1000.0)[:, None])
-        return self.down(h), None if tap is None else h
+        return self.down(h), None if taps is None else torch.cat([h] * len(taps), dim=-1)
 
 
 def process(steps: int = 50) -> GaussianProcess:
@@ -166,4 +166,6 @@ def permuted(value: Any, order: Sequence[int]) -> Any:
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return type(value)(**{name: permuted(each, order) for name, each in fields.items()})
+    if callable(value):  # a source of noise
+        return lambda *names: permuted(value(*names), order)
     return {} if isinstance(value, dict) else value  # a memo must not outlive what it remembers

@@ -253,9 +253,10 @@ class StageRun:
         plan, objective, times = self.recipe.plan, self.settings.objective, self.settings.time_sampler
         assert objective is not None
         assert times is not None
+        matched = "adv alone" if objective.is_adversary else objective.spec()
         head = (
             f"stage {self.number + 1} of {len(self.recipe.stages)}: {self.settings.steps} generator updates with "
-            f"{objective.spec()}"
+            f"{matched}"
         )
         if self.is_regression:
             return f"{head} and no critic; lr generator {self.lr_generator:g}"
@@ -356,11 +357,12 @@ class StageRun:
         return detach(values) | {"generator_grad_norm": norm} | (gaps(fake) if logged else {})
 
     def weighted(self) -> Iterator[tuple[Objective, float, float]]:
-        """The objectives with their weights in the critic's and in the generator's turn."""
+        """The objectives with their weights in the critic's and in the generator's turn; an adversary counts once."""
         weights = self.settings.weights
         assert weights is not None
         assert self.settings.objective is not None
-        yield self.settings.objective, weights.a_dsm, weights.a_sd
+        if not self.settings.objective.is_adversary:
+            yield self.settings.objective, weights.a_dsm, weights.a_sd
         if self.whole.adversary is not None and not self.is_regression:
             yield self.whole.adversary, weights.b_adv_psi, weights.b_adv_theta
 

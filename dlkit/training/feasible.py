@@ -36,10 +36,11 @@ def check_time(recipe: Recipe, teacher: Architecture) -> None:
 
 
 def check_layer(recipe: Recipe, teacher: Architecture) -> None:
-    """The adversary reads a layer that there is."""
-    layers, tap = getattr(teacher.backbone, "layers", None), getattr(recipe.adv, "tap", None)
-    if layers is not None and tap is not None and not -layers <= tap < layers:
-        raise UserError(f"adv.tap: the teacher has no layer {tap}; choose one from {-layers} to {layers - 1}")
+    """The adversary reads layers that there are."""
+    layers, taps = getattr(teacher.backbone, "layers", None), getattr(recipe.adv, "taps", ())
+    for tap in taps:
+        if layers is not None and not -layers <= tap < layers:
+            raise UserError(f"adv.taps: the teacher has no layer {tap}; choose from {-layers} to {layers - 1}")
 
 
 def check_memory(recipe: Recipe, teacher: Architecture, device: torch.device) -> None:

@@ -5,6 +5,7 @@ import torch
 from dlkit.data.sequences import batch_indices
 from dlkit.objectives._base import Noised
 from dlkit.objectives.ode_regression import OdeRegression
+from dlkit.objectives.reflow import Reflow
 from dlkit.samplers.ddim import Ddim
 from dlkit.training.data import Corpus
 from dlkit.training.turns import Studio
@@ -24,8 +25,8 @@ class TeacherSamples:
         device: of the run.
     """
 
-    def __init__(self, objective: OdeRegression, studio: Studio, corpus: Corpus, device: torch.device) -> None:
-        self.studio = studio
+    def __init__(self, objective: OdeRegression | Reflow, studio: Studio, corpus: Corpus, device: torch.device) -> None:
+        self.studio, self.path = studio, objective.needs.path
         self.order = studio.stream.named("pairs/order").integer()
         rows = studio.stream.named("pairs/rows").integer()
         self.draw = corpus.draw(objective.pairs, 0, rows, device)
@@ -44,8 +45,16 @@ class TeacherSamples:
         return Ddim(steps=steps).sample(self.studio.networks.teacher, cond, lambda _: self.z[piece])
 
     def noised(self, batch_size: int, step: int) -> Noised:
-        """The student's texts of one update beside the teacher's; nothing is noised, so t = 0."""
+        """The student's texts of one update beside the teacher's.
+
+        From noise nothing else is noised, and t = 0. On a path the student is asked at alpha x0 + sigma z.
+        """
         piece = batch_indices(len(self.z), batch_size, step, self.order)
-        cond = self.studio.condition(self.draw.rows(piece))
-        x0 = self.studio.student(cond, self.z[piece])
-        return Noised(x0, x0, x0.new_zeros(len(x0)), cond, self.x0[piece])
+        draw, z, target = self.draw.rows(piece), self.z[piece], self.x0[piece]
+        cond = self.studio.condition(draw)
+        if self.path:
+            t = self.studio.times(self.studio.stream.named("pairs/time").at(step).uniform(draw.index))
+            x_t = self.studio.process.q_sample(target, t, z, cond)
+            return Noised(self.studio.denoised(cond, x_t, t), x_t, t, cond, target)
+        x0 = self.studio.student(cond, z)
+        return Noised(x0, x0, x0.new_zeros(len(x0)), cond, target)

@@ -1,6 +1,7 @@
 """The networks of a distillation, and what an objective sees of them in each turn."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,13 +21,13 @@ from dlkit.training.data import Draw
 
 @dataclass
 class Networks:
-    """Teacher phi, student theta and fake score psi share one frozen space; the head belongs to psi.
+    """Teacher phi, student theta and fake score psi share one frozen space.
 
     Attributes:
         teacher: no parameter of it is ever trained.
         student: the one-step generator.
         fake: the fake score, if a critic learns in the stage.
-        head: the discriminator's head, if an adversary does.
+        head: the discriminator's head, if an adversary does; the critic's optimiser trains it with psi.
     """
 
     teacher: Denoiser
@@ -42,7 +43,8 @@ class Networks:
         if adversary is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                head = adversary.head.build(fake.backbone.feature_dim).to(teacher.space.table.device)
+                width: int = fake.backbone.feature_dim  # type: ignore[assignment]
+                head = adversary.build_head(width).to(teacher.space.table.device)
         return cls(teacher, student, fake, head)
 
     @property
@@ -68,26 +70,33 @@ class Turn:
     def __init__(self, networks: Networks, adversary: Adversarial | None, critic: bool) -> None:
         self.networks, self.adversary, self.critic = networks, adversary, critic
         self.process: GaussianProcess = networks.teacher.process
-        self.want = frozenset({"x0", "features"} if adversary is not None else {"x0"})
-        self.tap = -1 if adversary is None else adversary.tap
+        self.read = None if adversary is None else adversary.features  # the role whose features the head reads
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
         if "teacher" not in noised.memo:
-            with torch.set_grad_enabled(graph and not self.critic):
-                noised.memo["teacher"] = self.networks.teacher.predict(noised.x_t, noised.t, noised.cond)
+            with torch.set_grad_enabled((graph or self.read == "teacher") and not self.critic):
+                noised.memo["teacher"] = self._call(self.networks.teacher.predict, noised, "teacher")
         return noised.memo["teacher"]
 
     def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
         if "fake" not in noised.memo:
             assert self.networks.fake is not None
             call = self.networks.fake.predict if self.critic else self.networks.fake.frozen_predict
-            with torch.set_grad_enabled(graph or self.adversary is not None):
-                noised.memo["fake"] = call(noised.x_t, noised.t, noised.cond, want=self.want, tap=self.tap)
+            with torch.set_grad_enabled(graph or self.read == "fake_score"):
+                noised.memo["fake"] = self._call(call, noised, "fake_score")
         return noised.memo["fake"]
 
-    def discriminator(self, noised: Noised) -> Float[Tensor, " b"]:
-        features, mask = self.fake_score(noised).features, noised.cond.mask
+    def _call(self, call: Callable[..., Prediction], noised: Noised, role: str) -> Prediction:
+        """One network call, with features if the head reads them."""
+        if self.adversary is None or self.read != role:
+            return call(noised.x_t, noised.t, noised.cond)
+        want = frozenset({"x0", "features"})
+        return call(noised.x_t, noised.t, noised.cond, want=want, taps=self.adversary.taps)
+
+    def discriminator(self, noised: Noised) -> Float[Tensor, "b *l"]:
         assert self.networks.head is not None
+        predict = self.teacher if self.read == "teacher" else self.fake_score
+        features, mask = predict(noised).features, noised.cond.mask
         assert features is not None
         if self.critic:
             return self.networks.head(features, mask)
@@ -121,8 +130,17 @@ class Studio:
         return self.student(self.condition(draw), self.noise(draw, name, step))
 
     def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        """What the student makes of noise, asked at t_init."""
         t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
-        return cond.apply(self.networks.student.predict(self.process.prior(z), t, cond).x0)
+        return self.denoised(cond, self.process.prior(z), t)
+
+    def denoised(self, cond: Condition, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
+        """What the student makes of a state."""
+        return cond.apply(self.networks.student.predict(x_t, t, cond).x0)
+
+    def times(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Times of the stage's distribution from uniforms."""
+        return self.stage.time_sampler.sample(u, self.process.noise_schedule)
 
     def noised(self, x0: Float[Tensor, "b l d"], draw: Draw, name: str, step: int) -> Noised:
         """Noise states at times of the stage's distribution; generated and real text go the same way."""
@@ -131,7 +149,7 @@ class Studio:
         if self.recipe.x0_noise == "sigma_0":
             x0 = sigma_0_noised(x0, self.process.sigma_0, stream.named("eps_0").normal(draw.index, *shape))
         cond = Condition(x0.detach(), draw.batch.mask)  # the source positions of x0 are the true ones already
-        u = stream.named("time").uniform(draw.index)
-        t = self.stage.time_sampler.sample(u, self.process.noise_schedule)
+        t = self.times(stream.named("time").uniform(draw.index))
         eps = stream.named("eps").normal(draw.index, *shape)
-        return Noised(x0, self.process.q_sample(x0, t, eps, cond), t, cond)
+        noise = lambda use: stream.named(use).normal(draw.index, *shape)  # noqa: E731
+        return Noised(x0, self.process.q_sample(x0, t, eps, cond), t, cond, noise=noise)

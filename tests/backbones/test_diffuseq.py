@@ -31,14 +31,15 @@ def test_sinusoid_by_hand() -> None:
     assert_close(found, torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], wanted]))
 
 
-@pytest.mark.parametrize("tap", [0, 1, 2, -1, -3])
-def test_taps(tap: int) -> None:
+@pytest.mark.parametrize("taps", [(0,), (1,), (-3,), (2, 0), (-1, 1, -1)])
+def test_taps(taps: tuple[int, ...]) -> None:
     backbone, (x, time) = network().eval(), inputs()
     seen = []
-    backbone.input_transformers["layer"][tap].register_forward_hook(lambda _m, _i, out: seen.append(out))  # type: ignore[index]
-    output, features = backbone(x, time, tap)
-    assert torch.equal(features, seen[0])
-    assert features.shape == (2, 5, backbone.feature_dim) == (2, 5, 8)
+    for layer in backbone.input_transformers["layer"]:  # type: ignore[union-attr]
+        layer.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    output, features = backbone(x, time, taps)
+    assert torch.equal(features, torch.cat([seen[tap] for tap in taps], dim=-1))
+    assert features.shape == (2, 5, len(taps) * backbone.feature_dim) == (2, 5, len(taps) * 8)
     alone, nothing = backbone(x, time)
     assert nothing is None
     assert torch.equal(alone, output)
@@ -48,7 +49,7 @@ def test_taps(tap: int) -> None:
 def test_a_tap_that_is_not_there(tap: int) -> None:
     backbone, (x, time) = network(), inputs()
     with pytest.raises(IndexError):
-        backbone(x, time, tap)
+        backbone(x, time, (0, tap))
 
 
 def test_rows_do_not_see_each_other_and_time_matters() -> None:

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from dlkit.kernels.score_distillation import Reduction, Weight, score_distillation
 
-WEIGHTS: tuple[Weight, ...] = ("l1", "snr", "none")
+WEIGHTS: tuple[Weight, ...] = ("l1", "none")
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "token_mean", "sum")
 B, L, D = 4, 5, 3
 EXACT = {"rtol": 1e-10, "atol": 1e-13}
@@ -25,7 +25,7 @@ class Case:
     x0_teacher: Tensor
     x0_fake: Tensor
     mask: Tensor
-    snr_weight: Tensor
+    sample_weight: Tensor
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.x, self.x0_teacher, self.x0_fake
@@ -39,33 +39,31 @@ def case(dtype: torch.dtype = torch.float64, seed: int = 0) -> Case:
 
 
 def naive(
-    x: Tensor, x0_teacher: Tensor, x0_fake: Tensor, mask: Tensor, mu: float, weight: str, reduction: str, snr: Tensor
+    x: Tensor, x0_teacher: Tensor, x0_fake: Tensor, mask: Tensor, mu: float, weight: str, reduction: str, factor: Tensor
 ) -> Tensor:
-    """(1 - mu) w |d|^2 + w d.(x0_fake - x) over the masked rows of each sample; w is a constant."""
+    """(1 - mu) w |d|^2 + w d.(x0_fake - x) over the masked rows of each sample; w is a constant, times a factor."""
     total = torch.zeros((), dtype=x.dtype)
     for i, rows in enumerate(mask):
         if not rows.any():
             continue
         e, f, g = x[i][rows], x0_teacher[i][rows], x0_fake[i][rows]
         d = f - g
-        w = {"l1": 1.0 / float((e - f).detach().abs().mean()), "snr": float(snr[i]), "none": 1.0}[weight]
+        w = float(factor[i]) * {"l1": 1.0 / float((e - f).detach().abs().mean()), "none": 1.0}[weight]
         share = {"mean": e.numel(), "token_mean": len(e), "sum": 1}[reduction]
         total = total + w * ((1 - mu) * (d * d).sum() + (d * (g - e)).sum()) / share
     return total / len(x)
 
 
 def ours(case: Case, mu: float = 1.2, weight: Weight = "l1", reduction: Reduction = "mean", detach: bool = False):
-    snr = case.snr_weight if weight == "snr" else None
-    return score_distillation(
-        *case.tensors(), case.mask, mu=mu, weight=weight, reduction=reduction, detach_scores=detach, snr_weight=snr
-    )
+    settings = {"mu": mu, "weight": weight, "reduction": reduction, "detach_scores": detach}
+    return score_distillation(*case.tensors(), case.mask, sample_weight=case.sample_weight, **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("weight", "reduction"), [*itertools.product(WEIGHTS, REDUCTIONS)])
 @pytest.mark.parametrize("mu", [0.0, 0.5, 1.0, 1.2])
 def test_equals_the_loss_written_out(mu: float, weight: Weight, reduction: Reduction) -> None:
     data = case()
-    wanted = naive(*data.tensors(), data.mask, mu, weight, reduction, data.snr_weight)
+    wanted = naive(*data.tensors(), data.mask, mu, weight, reduction, data.sample_weight)
     loss = ours(data, mu, weight, reduction)
     assert_close(loss, wanted, **EXACT)
     grads = torch.autograd.grad(3.0 * loss, data.tensors())
@@ -79,15 +77,21 @@ def test_equals_the_loss_written_out(mu: float, weight: Weight, reduction: Reduc
         assert_close(grad.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("weight", ["none", "snr"])  # l1 is held constant, which finite differences do not see
-def test_gradcheck(weight: Weight) -> None:
-    data = case()
+def test_gradcheck() -> None:
+    """Without the weight l1, which is held constant and which finite differences would see change."""
+    data, factor = case(), case().sample_weight.float()
     assert torch.autograd.gradcheck(
-        lambda *states: score_distillation(
-            *states, data.mask, mu=1.2, weight=weight, snr_weight=data.snr_weight.float()
-        ),
+        lambda *states: score_distillation(*states, data.mask, mu=1.2, weight="none", sample_weight=factor),
         data.tensors(),
     )
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_no_sample_weight_is_one_for_each(weight: Weight) -> None:
+    data = case()
+    plain = score_distillation(*data.tensors(), data.mask, mu=0.7, weight=weight)
+    ones = score_distillation(*data.tensors(), data.mask, mu=0.7, weight=weight, sample_weight=torch.ones(B))
+    assert torch.equal(plain, ones)
 
 
 @pytest.mark.parametrize("mu", [0.0, 0.5, 1.2])
@@ -100,7 +104,7 @@ def test_detached_scores_leave_the_gradient_of_dmd(mu: float, weight: Weight) ->
     assert none == [None, None]
     for i, rows in enumerate(data.mask):
         e, f, g = (state[i][rows] for state in data.tensors())
-        w = {"l1": 1 / (e - f).abs().mean(), "snr": data.snr_weight[i], "none": 1.0}[weight]
+        w = data.sample_weight[i] * {"l1": 1 / (e - f).abs().mean(), "none": 1.0}[weight]
         assert_close(grad[i][rows], w * (g - f) / max(e.numel(), 1) / B, **EXACT)
         assert not grad[i][~rows].any()
 
@@ -139,7 +143,7 @@ def test_gradient_through_the_inputs_of_gaussian_scores(mu: float, weight: Weigh
 def test_expectation_at_the_optimal_fake_score() -> None:
     """With x0_fake = E[x | x_t] the second term vanishes on average: E[L] = (1 - mu) E|d|^2 (SiD, eq. 18-23).
 
-    Gauss-Hermite quadrature is exact here, as the integrand is quadratic; its weights go in as ``snr_weight``.
+    Gauss-Hermite quadrature is exact here, as the integrand is quadratic; its weights go in as ``sample_weight``.
     """
     nodes, weights = hermite(6)
     z, eps = torch.cartesian_prod(nodes, nodes).unbind(1)
@@ -158,9 +162,9 @@ def test_expectation_at_the_optimal_fake_score() -> None:
             fake,
             torch.ones(len(x), 1).bool(),
             mu=mu,
-            weight="snr",
+            weight="none",
             reduction="sum",
-            snr_weight=weight * len(x),
+            sample_weight=weight * len(x),
         )
         assert_close(loss, (1 - mu) * fisher, rtol=1e-10, atol=1e-12)
 
@@ -189,7 +193,7 @@ def test_what_stands_at_given_positions_does_not_matter(weight: Weight) -> None:
 def test_the_order_of_the_samples_does_not_matter(weight: Weight) -> None:
     data, order = case(), torch.tensor([2, 0, 3, 1])
     states = [state.detach()[order].requires_grad_() for state in data.tensors()]
-    moved = Case(*states, data.mask[order], data.snr_weight[order])
+    moved = Case(*states, data.mask[order], data.sample_weight[order])
     assert_close(ours(moved, weight=weight), ours(data, weight=weight), **EXACT)
     grads = torch.autograd.grad(ours(data, weight=weight), data.tensors())
     for grad, twin in zip(torch.autograd.grad(ours(moved, weight=weight), moved.tensors()), grads, strict=True):
@@ -216,7 +220,7 @@ def test_a_perfect_student_is_not_divided_by_zero() -> None:
 def test_half_precision_is_summed_in_float32(weight: Weight) -> None:
     """The bf16 inputs, taken as exact, give the float64 result; the gradients are rounded to bf16 once."""
     half = case(torch.bfloat16)
-    wide = Case(*(s.detach().double().requires_grad_() for s in half.tensors()), half.mask, half.snr_weight)
+    wide = Case(*(s.detach().double().requires_grad_() for s in half.tensors()), half.mask, half.sample_weight)
     loss, wanted = ours(half, weight=weight), ours(wide, weight=weight)
     assert loss.dtype == torch.float32
     assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-6)
@@ -231,9 +235,3 @@ def test_a_second_derivative_is_refused() -> None:
     (grad,) = torch.autograd.grad(ours(data) ** 2, data.x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
-
-
-def test_snr_weight_is_asked_for() -> None:
-    data = case()
-    with pytest.raises(ValueError, match="needs snr_weight"):
-        score_distillation(*data.tensors(), data.mask, mu=1.0, weight="snr")

@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -13,11 +16,17 @@ from dlkit.denoiser import Prediction
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.kernels.score_distillation import score_distillation
-from dlkit.objectives._base import Noised
-from dlkit.objectives._terms import denoising, logistic
-from dlkit.objectives.adversarial import Adversarial
+from dlkit.objectives._base import Noised, Objective
+from dlkit.objectives._matching import Weight, split_weight
+from dlkit.objectives._terms import denoising, per_sample
+from dlkit.objectives.adversarial import Adversarial, Loss, critic_loss, generator_loss
+from dlkit.objectives.diff_instruct import DiffInstruct
+from dlkit.objectives.dmd import Dmd
+from dlkit.objectives.f_distill import FDistill, density_ratio, normalised
+from dlkit.objectives.fisher import Fisher
+from dlkit.objectives.moment_matching import MomentMatching
 from dlkit.objectives.ode_regression import OdeRegression
-from dlkit.objectives.sid import Sid, snr_weight
+from dlkit.objectives.sid import Sid
 
 MASK = torch.tensor([[False, True, True], [False, False, True]])
 
@@ -54,36 +63,39 @@ def noised(seed: int = 0) -> Noised:
 
 
 @pytest.mark.parametrize("detach", [False, True])
-@pytest.mark.parametrize("weight", ["l1", "snr", "none"])
-def test_sid_is_the_kernel_on_the_roles(weight: str, detach: bool) -> None:
-    objective = Sid(mu=0.7, weight=weight, reduction="sum", detach_scores=detach)  # type: ignore[arg-type]
+@pytest.mark.parametrize("weight", get_args(Weight))
+def test_sid_is_the_kernel_on_the_roles(weight: Weight, detach: bool) -> None:
+    objective = Sid(mu=0.7, weight=weight, reduction="sum", detach_scores=detach)
     roles, fake = LinearRoles(), noised()
     terms = objective.generator_terms(roles, fake)
     assert terms.keys() == {"sid"}
     assert roles.calls == ["teacher", "fake_score"]
     (grad,) = torch.autograd.grad(terms["sid"], fake.x0)
     twin = noised()
+    kernel, sample_weight = split_weight(weight, roles.process, twin.t)
     wanted = score_distillation(
         twin.x0,
         0.5 * twin.x_t,
         0.8 * twin.x_t,
         MASK,
         mu=0.7,
-        weight=objective.weight,
+        weight=kernel,
         reduction="sum",
         detach_scores=detach,
-        snr_weight=snr_weight(roles, twin),
+        sample_weight=sample_weight,
     )
     assert_close(terms["sid"], wanted)
     assert_close(grad, torch.autograd.grad(wanted, twin.x0)[0])
 
 
-def test_snr_weight_is_bounded_and_natural_at_high_noise() -> None:
-    roles, fake = LinearRoles(), noised()
-    low, high = snr_weight(roles, fake).tolist()
-    alpha_bar = float(roles.process.noise_schedule.alpha_bar(fake.t)[1])
-    assert low == 1.0
-    assert high == pytest.approx(alpha_bar / (1 - alpha_bar) ** 2)
+def test_weights_of_time_by_hand() -> None:
+    process, t = GaussianProcess(), noised().t
+    low, high = alpha_bar = process.noise_schedule.alpha_bar(t).tolist()
+    of = lambda weight: split_weight(weight, process, t)[1].tolist()  # type: ignore[union-attr] # noqa: E731
+    assert of("snr") == pytest.approx([1.0, high / (1 - high) ** 2])
+    assert of("kl") == pytest.approx([low / (1 - low), high / (1 - high)])
+    assert of("kl_sigma2") == pytest.approx(alpha_bar)
+    assert [split_weight(weight, process, t) for weight in ("l1", "none")] == [("l1", None), ("none", None)]
 
 
 def test_the_critic_of_sid_denoises_generated_text() -> None:
@@ -112,9 +124,118 @@ def test_adversarial_terms() -> None:
 
 def test_an_undecided_head_costs_log_2() -> None:
     for real in (True, False):
-        assert float(logistic(torch.zeros(3), real)) == pytest.approx(math.log(2))
-    assert float(logistic(torch.tensor([100.0]), real=True)) == pytest.approx(0.0)
-    assert float(logistic(torch.tensor([100.0]), real=False)) == pytest.approx(100.0)
+        assert critic_loss(torch.zeros(1), real, "non_saturating").tolist() == pytest.approx([math.log(2)])
+    sure = torch.tensor([100.0])
+    assert critic_loss(sure, True, "non_saturating").tolist() == pytest.approx([0.0])
+    assert critic_loss(sure, False, "non_saturating").tolist() == pytest.approx([100.0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "on_real", "on_fake", "of_generator"),
+    [
+        ("hinge", [3.0, 0.5, 0.0], [0.0, 1.5, 3.0], [2.0, -0.5, -2.0]),
+        ("least_squares", [9.0, 0.25, 1.0], [4.0, 0.25, 4.0], [4.5, 0.125, 0.5]),
+    ],
+)
+def test_adversarial_losses_by_hand(
+    loss: Any, on_real: list[float], on_fake: list[float], of_generator: list[float]
+) -> None:
+    logits = torch.tensor([-2.0, 0.5, 2.0])
+    assert critic_loss(logits, True, loss).tolist() == on_real
+    assert critic_loss(logits, False, loss).tolist() == on_fake
+    assert generator_loss(logits, loss).tolist() == of_generator
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_losses_push_the_right_way_in_float32(loss: Any) -> None:
+    """A real logit is pushed up; a generated one down by the critic and up by the generator."""
+    logits = torch.tensor([0.5], dtype=torch.bfloat16, requires_grad=True)
+    for value, sign in (
+        (critic_loss(logits, True, loss), -1),
+        (critic_loss(logits, False, loss), 1),
+        (generator_loss(logits, loss), -1),
+    ):
+        assert value.dtype == torch.float32
+        assert sign * float(torch.autograd.grad(value.sum(), logits)[0]) > 0
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0.1, 9.0))
+def test_the_best_logit_is_the_log_ratio(ratio: float) -> None:
+    """Real and generated text of densities ratio and 1: binary cross-entropy is flat at log(ratio)."""
+    logit = torch.tensor([math.log(ratio)], dtype=torch.float64, requires_grad=True)
+    both = ratio * critic_loss(logit, True, "non_saturating") + critic_loss(logit, False, "non_saturating")
+    assert abs(float(torch.autograd.grad(both.sum(), logit)[0])) < 1e-12
+    assert Adversarial().logit_is_log_ratio
+    assert not Adversarial(loss="hinge").logit_is_log_ratio
+
+
+def test_a_logit_for_each_position_counts_where_text_is_generated() -> None:
+    values = torch.tensor([[100.0, 1.0, 3.0], [100.0, 100.0, 5.0]])
+    assert per_sample(values, MASK).tolist() == [2.0, 5.0]
+    assert per_sample(values, torch.zeros_like(MASK)).tolist() == [0.0, 0.0]
+    assert per_sample(values[:, 0], MASK).tolist() == [100.0, 100.0]
+
+
+def test_penalties_by_hand() -> None:
+    """r |D(x) - D(x + s n)|^2 with D(x) = sum of x and n zero at given positions."""
+    draws = {"r1": torch.randn(2, 3, 4), "r2": torch.randn(2, 3, 4)}
+    fake, real = (replace(noised(seed), noise=draws.__getitem__) for seed in (0, 1))
+    terms = Adversarial(r1=2.0, r2=0.5, penalty_noise=0.3).critic_terms(LinearRoles(), fake, real)
+    assert terms.keys() == {"adversarial", "r1", "r2"}
+    for name, weight in (("r1", 2.0), ("r2", 0.5)):
+        moved = (0.3 * draws[name] * MASK[..., None]).sum((1, 2))
+        assert_close(terms[name], weight * moved.square().mean())
+
+
+def test_a_state_without_noise_cannot_be_perturbed() -> None:
+    with pytest.raises(ValueError, match="without a source of noise"):
+        noised().perturbed("r1", 0.1)
+
+
+def test_f_distill_weighs_by_the_ratio() -> None:
+    """sum(x_t) as the logit: h by hand, in bins of a tenth of time, and bounded."""
+    assert_close(density_ratio(torch.tensor([-50.0, 0.0, math.log(2.0), 50.0])), torch.tensor([0.1, 1.0, 2.0, 20.0]))
+    h, t = torch.tensor([1.0, 3.0, 5.0, 7.0]), torch.tensor([0.11, 0.19, 0.5, 1.0]).double()
+    assert_close(normalised(h, t), torch.tensor([0.5, 1.5, 1.0, 1.0]))
+    fake, roles = noised(), LinearRoles()
+    ratio = density_ratio(fake.x_t.detach().sum((1, 2)))
+    (grad,) = torch.autograd.grad(
+        FDistill(divergence="forward_kl", normalise="none", weight="none").generator_terms(roles, fake)["f_distill"],
+        fake.x0,
+    )
+    twin = noised()
+    (plain,) = torch.autograd.grad(Dmd(weight="none").generator_terms(roles, twin)["dmd"], twin.x0)
+    assert_close(grad, ratio[:, None, None] * plain)
+
+
+def test_fisher_is_the_squared_gap() -> None:
+    fake = noised()
+    gap = 0.3 * fake.x_t
+    wanted = torch.stack([gap[i][MASK[i]].square().mean() for i in range(2)]).mean()
+    found = Fisher(weight="none").generator_terms(LinearRoles(), fake)["fisher"]
+    assert_close(found, wanted)
+    assert_close(torch.autograd.grad(found, fake.x0, retain_graph=True)[0], torch.autograd.grad(wanted, fake.x0)[0])
+
+
+def test_moment_matching_pulls_the_critic_to_text_and_teacher() -> None:
+    fake = noised()
+    terms = MomentMatching().critic_terms(LinearRoles(), fake, None)
+    assert_close(terms["denoising"], denoising(0.8 * fake.x_t, fake.x0, MASK).mean())
+    assert_close(terms["teacher"], denoising(0.8 * fake.x_t, 0.5 * fake.x_t, MASK).mean())
+
+
+@pytest.mark.parametrize("objective", [Dmd(), DiffInstruct(), FDistill(), MomentMatching()])
+def test_detached_objectives_ask_for_no_graph(objective: Objective) -> None:
+    graphs = []
+
+    class Watched(LinearRoles):
+        def _multiple(self, role: str, noised: Noised, factor: float, graph: bool) -> Prediction:
+            graphs.append(graph)
+            return super()._multiple(role, noised, factor, graph)
+
+    objective.generator_terms(Watched(), noised())
+    assert graphs == [False, False]
 
 
 def test_regression_is_the_mean_square_over_generated_elements() -> None:
@@ -131,6 +252,8 @@ def test_what_the_objectives_need() -> None:
     assert OdeRegression.needs.data == "teacher_samples"
     assert Sid.needs.roles == {"teacher", "fake_score"}
     assert Sid.needs.data == "none"
-    assert Adversarial.needs.roles == {"fake_score", "discriminator"}
+    assert Adversarial.needs.roles == {"discriminator"}
     assert Adversarial.needs.data == "real"
     assert Adversarial().spec()["head"] == {"name": "mean_pool"}
+    assert FDistill.needs.roles == {"teacher", "fake_score", "discriminator"}
+    assert FDistill.needs.log_ratio

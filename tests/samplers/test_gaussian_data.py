@@ -35,7 +35,7 @@ class Regression(nn.Module):
         super().__init__()
         self.process = process
 
-    def forward(self, x: Tensor, time: Tensor, tap: int | None = None) -> tuple[Tensor, None]:
+    def forward(self, x: Tensor, time: Tensor, taps: tuple[int, ...] | None = None) -> tuple[Tensor, None]:
         t = time / 1000 + self.process.noise_schedule.t_min  # undoes the network's clock
         mean, spread = marginal(self.process, t, x)
         return MU + self.process.alpha(t, x) * VARIANCE / spread.square() * (x - mean), None

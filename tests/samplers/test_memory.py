@@ -20,7 +20,7 @@ B, L, D = 4, 32, 8
 class Half(nn.Module):
     """A network of one operation."""
 
-    def forward(self, x: Tensor, time: Tensor, tap: int | None = None) -> tuple[Tensor, None]:
+    def forward(self, x: Tensor, time: Tensor, taps: tuple[int, ...] | None = None) -> tuple[Tensor, None]:
         return x / 2, None
 
 

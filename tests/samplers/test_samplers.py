@@ -29,7 +29,7 @@ class TwoPoints(nn.Module):
         super().__init__()
         self.process, self.times = process, []
 
-    def forward(self, x: Tensor, time: Tensor, tap: int | None = None) -> tuple[Tensor, None]:
+    def forward(self, x: Tensor, time: Tensor, taps: tuple[int, ...] | None = None) -> tuple[Tensor, None]:
         steps = self.process.noise_schedule.steps  # type: ignore[attr-defined]
         t = time / 1000 + 1 / steps  # undoes the network's clock
         self.times.append(t)

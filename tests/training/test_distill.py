@@ -220,8 +220,8 @@ def test_a_student_is_no_teacher(teacher: Path, data: Path, tmp_path: Path) -> N
             "steps of the objective of stage 1: 51 is more than the 50 steps",
         ),
         ({"t_init": 0.01}, "t_init: 0.01 is below 0.02, the lowest time the teacher was trained at; raise it"),
-        ({"adv": {"tap": 1}}, "adv.tap: the teacher has no layer 1; choose one from -1 to 0"),
-        ({"adv": {"tap": -2}}, "adv.tap: the teacher has no layer -2; choose one from -1 to 0"),
+        ({"adv": {"taps": [1]}}, "adv.taps: the teacher has no layer 1; choose from -1 to 0"),
+        ({"adv": {"taps": [0, -2]}}, "adv.taps: the teacher has no layer -2; choose from -1 to 0"),
     ],
 )
 def test_what_the_teacher_does_not_have_is_told_before_any_work(

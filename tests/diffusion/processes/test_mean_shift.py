@@ -106,7 +106,7 @@ def test_absorbing_needs_a_mean() -> None:
 
 
 class Echo(nn.Module):
-    def forward(self, x: Tensor, time: Tensor, tap: int | None = None) -> tuple[Tensor, None]:
+    def forward(self, x: Tensor, time: Tensor, taps: tuple[int, ...] | None = None) -> tuple[Tensor, None]:
         return x, None
 
 

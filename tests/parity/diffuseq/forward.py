@@ -39,7 +39,7 @@ def check(case: Case) -> None:
 def layers(case: Case, denoiser: Denoiser, golden: Watched) -> dict[str, torch.Tensor]:
     """The hidden states after each layer."""
     taps = range(case.config["num_hidden_layers"])
-    return {f"encoder_layer_{k}": denoiser.backbone(golden["x"], golden["timesteps"], k)[1] for k in taps}
+    return {f"encoder_layer_{k}": denoiser.backbone(golden["x"], golden["timesteps"], (k,))[1] for k in taps}
 
 
 def of_the_space(denoiser: Denoiser, golden: Watched) -> dict[str, torch.Tensor]:

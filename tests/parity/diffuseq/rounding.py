@@ -19,7 +19,7 @@ from parity.every_array import every_array
 class Echo(nn.Module):
     """A network whose prediction is its input."""
 
-    def forward(self, x: Tensor, time: Tensor, tap: int | None = None) -> tuple[Tensor, None]:
+    def forward(self, x: Tensor, time: Tensor, taps: tuple[int, ...] | None = None) -> tuple[Tensor, None]:
         return x, None
 
 

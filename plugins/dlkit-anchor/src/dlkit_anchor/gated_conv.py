@@ -39,13 +39,13 @@ class GatedConv(nn.Module):
         self.register_buffer("rates", math.pi * 2.0 ** torch.arange(spec.rates) / 1000.0, persistent=False)
 
     def forward(
-        self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], tap: int | None = None
+        self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], taps: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l h"] | None]:
-        """Predicted x0, and the hidden state after layer ``tap`` (negative counts from the end) if one is asked for."""
+        """Predicted x0, and the hidden states after layers ``taps`` side by side, if any are asked for."""
         angles = time.to(x.dtype)[:, None] * self.rates.to(x.dtype)
         h = self.up(x) + self.time(torch.cat((angles.sin(), angles.cos()), dim=1))[:, None]
         states = [h := layer(h) for layer in self.layers]
-        return self.down(h), None if tap is None else states[tap]
+        return self.down(h), None if taps is None else torch.cat([states[tap] for tap in taps], dim=-1)
 
 
 @register(
