@@ -59,18 +59,24 @@ def row(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def figures(title: str, reports: list[dict[str, Any]]) -> list[Any]:
-    """Quality and diversity against network calls: a solid mark for each sampler, rounding in the other colour."""
+    """Quality and diversity against network calls: a mark for each sampler, rounding in the other colour.
+
+    Diversity depends on the number of samples, so it is drawn only for the rows with the most.
+    """
     metrics = reports[0]["models"][0]["metrics"]
     shown = [next(name for name in names if name in metrics) for names in (QUALITY, DIVERSITY)]
     lines = sorted({line_of(report) for report in reports})
     names = sorted({name for name, _ in lines})
+    most = max(report["models"][0]["num_samples"] for report in reports)
     drawn = []
     for metric in shown:
         series = []
         for name, rounding in lines:
             models = [report["models"][0] for report in reports if line_of(report) == (name, rounding)]
+            if metric in DIVERSITY:
+                models = [model for model in models if model["num_samples"] == most]
             points = [(m["nfe"], m["metrics"][metric], m["standard_error"].get(metric, 0.0)) for m in models]
-            label, role = f"{name}{' rounded' if rounding else ''}", "student" if rounding else "teacher"
+            label, role = ("", "student") if rounding else (name, "teacher")
             series.append(Series(label, points, role, MARKS[names.index(name)]))
         head = f"{title}: {TITLES[metric]}"
         drawn.append(line_chart(head, series, x_label="network calls", log_x=True, size=(460, 330)))
