@@ -144,6 +144,9 @@ class Weights(Spec):
 class UpdatePlan(Spec):
     """Who steps when, on which samples.
 
+    The name of a published plan stands for its settings: ``dlm_one`` (also SiD's) 1 critic update on fresh samples
+    before each generator update, ``dmd2`` 5, the last on the generator's samples, ``fastgen`` 4 on fresh ones.
+
     Attributes:
         critic_steps_per_generator_step: critic updates before each generator update.
         share_samples: the last critic update and the generator update see the same generated batch.
@@ -151,6 +154,24 @@ class UpdatePlan(Spec):
 
     critic_steps_per_generator_step: int = Field(default=1, ge=1)
     share_samples: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, data: Any) -> Any:
+        if not isinstance(data, str):
+            return data
+        if data not in PLANS:
+            near = difflib.get_close_matches(data, PLANS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PLANS)}"
+            raise ValueError(f"there is no update plan {data!r}; {hint}")
+        return PLANS[data]
+
+
+PLANS: dict[str, dict[str, Any]] = {
+    "dlm_one": {"critic_steps_per_generator_step": 1, "share_samples": False},
+    "dmd2": {"critic_steps_per_generator_step": 5, "share_samples": True},
+    "fastgen": {"critic_steps_per_generator_step": 4, "share_samples": False},
+}
 
 
 class Stage(Spec):

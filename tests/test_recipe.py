@@ -385,3 +385,16 @@ def test_a_wrong_assignment_is_told(assignment: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         Recipe().with_settings([assignment])
     assert one_line(error).startswith(message)
+
+
+@pytest.mark.parametrize(("name", "steps", "shared"), [("dlm_one", 1, False), ("dmd2", 5, True), ("fastgen", 4, False)])
+def test_an_update_plan_by_name(name: str, steps: int, shared: bool) -> None:
+    plan = Recipe(plan=name).plan  # type: ignore[arg-type]
+    assert (plan.critic_steps_per_generator_step, plan.share_samples) == (steps, shared)
+    assert Recipe().with_settings([f"plan={name}"]).plan == plan
+    assert Recipe.from_dict(Recipe(plan=name).to_dict()).plan == plan  # type: ignore[arg-type]
+
+
+def test_an_unknown_update_plan_is_told() -> None:
+    with pytest.raises(UserError, match="plan: there is no update plan 'dmd3'; did you mean 'dmd2'"):
+        Recipe(plan="dmd3")  # type: ignore[arg-type]

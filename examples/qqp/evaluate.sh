@@ -30,6 +30,11 @@ if wanted teacher; then
     for k in 10 20 50; do
         row "teacher-ddim$k-unseen" "$teacher" test_unseen --sampler ddim --steps $k --samples 1
     done
+    rounded="{name: ddim, rounding: true}"
+    row teacher-ddim10-rounded "$teacher" test --sampler "$rounded" --steps 10 --samples 3
+    row teacher-ddim20-rounded "$teacher" test --sampler "$rounded" --steps 20
+    row teacher-ddim10-rounded-unseen "$teacher" test_unseen --sampler "$rounded" --steps 10
+    row teacher-ddim10-rounded-mbr10 "$teacher" test --sampler "$rounded" --steps 10 --mbr 10
     row teacher-ddim1-mbr10 "$teacher" test --sampler ddim --steps 1 --mbr 10
     row teacher-ddim10-mbr10 "$teacher" test --sampler ddim --steps 10 --mbr 10
     row teacher-ddim20-mbr10 "$teacher" test --sampler ddim --steps 20 --mbr 10
