@@ -34,4 +34,5 @@ class Logits(Decoder):
         if u is None:
             raise ValueError("the decoder 'logits' draws, so it needs u: a uniform for each position")
         chances = u.reshape(-1)
-        return by_logits(x, space, lambda logits, part: sample_token(logits, chances[part], **self.model_dump()))
+        options = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        return by_logits(x, space, lambda logits, part: sample_token(logits, chances[part], **options))

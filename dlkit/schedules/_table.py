@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,9 @@ class TableSchedule(DiscreteSchedule):
     It agrees with the table on its grid and is continuous and falling everywhere. d_alpha_bar jumps at the grid points,
     where it is the slope to the right.
     """
+
+    def model_post_init(self, context: Any, /) -> None:
+        _ = self._alpha_bars  # made now, because a compiled graph cannot make it
 
     @abstractmethod
     def betas(self) -> Float[Tensor, " steps"]:
