@@ -15,7 +15,7 @@ from dlkit.evaluation.report import markdown_table, read_report
 from dlkit.files import write_json, write_text
 from dlkit.generator import load_student, load_teacher
 
-TEACHER_STEPS = 20  # of the sampled texts
+SHOWN = {"name": "ddim", "steps": 10, "rounding": True}  # how the teacher wrote the sampled texts
 ROUNDS = ("source", "reference", "teacher", "teacher asked once", "student")
 
 
@@ -44,7 +44,7 @@ def first_ten(teacher: Path, student: Path, data: Path) -> list[dict[str, str]]:
     sources = [pair.src for pair in pairs]
     source = load_teacher(teacher)
     written = (
-        source.generate(sources, sampler="ddim", steps=TEACHER_STEPS),
+        source.generate(sources, sampler=SHOWN),
         source.generate(sources, sampler="ddim", steps=1),
         load_student(student).generate(sources),
     )
@@ -61,7 +61,7 @@ def page(notes: str, reports: dict[str, Any], samples: list[dict[str, str]]) -> 
         rows = [{**row, "name": name} for name, report in found.items() for row in report["models"]]
         if rows:
             text += f"\n## Split `{split}`\n\n{verdict(rows)}{markdown_table(rows)}"
-    text += f"\n## The first ten test sources, uncurated (teacher: DDIM {TEACHER_STEPS})\n\n"
+    text += f"\n## The first ten test sources, uncurated (teacher: DDIM {SHOWN['steps']}, rounded)\n\n"
     text += f"| {' | '.join(ROUNDS)} |\n|{'---|' * len(ROUNDS)}\n"
     return text + "".join(
         f"| {' | '.join(row[key].replace('|', chr(92) + '|') for key in ROUNDS)} |\n" for row in samples
