@@ -21,6 +21,13 @@ class TableSchedule(DiscreteSchedule):
     def model_post_init(self, context: Any, /) -> None:
         _ = self._alpha_bars  # made now, because a compiled graph cannot make it
 
+    def __eq__(self, other: object) -> bool:
+        """By class and settings: the table beside them follows from these, and tensors do not compare as a whole."""
+        return type(other) is type(self) and self.model_dump() == other.model_dump()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.model_dump_json()))
+
     @abstractmethod
     def betas(self) -> Float[Tensor, " steps"]:
         """The T variances of the steps, float64."""

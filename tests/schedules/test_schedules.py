@@ -210,3 +210,9 @@ def test_steps_that_the_closed_form_cannot_hold(steps: int) -> None:
     with pytest.raises(UserError, match="steps"):
         from_spec(schedules.registry, {"name": "sqrt", "steps": steps})
     assert torch.isfinite(SqrtSchedule(steps=9000).log_snr(torch.linspace(0.01, 1, 9).double())).all()
+
+
+def test_schedules_with_a_table_compare_by_their_settings() -> None:
+    one, same, other = LinearSchedule(steps=50), LinearSchedule(steps=50), LinearSchedule(steps=60)
+    assert one == same and hash(one) == hash(same)
+    assert one != other and one != "linear"
