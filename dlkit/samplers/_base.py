@@ -82,6 +82,13 @@ class Walk(Sampler):
     rounding_times: tuple[float, float] = (0.0, 1.0)
     clip: float | None = Field(default=None, gt=0.0)
 
+    @model_validator(mode="after")
+    def _rounds_at_some_time(self) -> Self:
+        low, high = self.rounding_times
+        if not 0.0 <= low <= high <= 1.0:
+            raise ValueError(f"rounding_times={low}, {high}: give the lower time first, both between 0 and 1")
+        return self
+
     @abstractmethod
     def path(self, schedule: Schedule) -> list[tuple[float, float]]:
         """The steps (t, s): where the network is called, and where the state is taken from there."""

@@ -1,5 +1,6 @@
 """The best row by brute force, and a bound on what is held."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,3 +32,11 @@ def test_holds_no_more_scores_than_asked(n: int, v: int, elements: int) -> None:
 
 def test_of_nothing() -> None:
     assert best_token(torch.zeros(0, 3, 2), torch.zeros(5, 2), torch.zeros(5)).shape == (0, 3)
+
+
+def test_small_inputs_are_not_compared_all_at_once_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, addmm = [], torch.addmm
+    monkeypatch.setattr(torch, "addmm", lambda *args: sizes.append(out := addmm(*args)) or out)
+    best_token(torch.randn(3, 4, 2), torch.randn(5, 2), torch.zeros(5))
+    assert sum(len(scores) for scores in sizes) == 12
+    assert max(len(scores) for scores in sizes) < 12

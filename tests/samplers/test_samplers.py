@@ -269,3 +269,9 @@ def test_what_a_schedule_cannot_do(spec: Any, complaint: str) -> None:
     sampler = from_spec(samplers.registry, spec)
     with pytest.raises(UserError, match=complaint):
         sampler.calls(GaussianProcess().noise_schedule)
+
+
+@pytest.mark.parametrize("times", [(0.9, 0.1), (2.0, 3.0), (-0.1, 1.0)])
+def test_rounding_times_that_would_never_round_are_refused(times: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match=r"rounding_times=.*: give the lower time first, both between 0 and 1"):
+        from_spec(samplers.registry, {"name": "ddim", "rounding": True, "rounding_times": times})

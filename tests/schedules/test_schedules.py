@@ -216,3 +216,9 @@ def test_schedules_with_a_table_compare_by_their_settings() -> None:
     one, same, other = LinearSchedule(steps=50), LinearSchedule(steps=50), LinearSchedule(steps=60)
     assert one == same and hash(one) == hash(same)
     assert one != other and one != "linear"
+
+
+@pytest.mark.parametrize("steps", [13, 60, 700, 2000])
+def test_the_network_clock_is_multiplied_in_single_precision(steps: int) -> None:
+    schedule, index = SqrtSchedule(steps=steps), torch.arange(steps)
+    assert torch.equal(schedule.network_time(schedule.time_of(index)).float(), index.float() * (1000.0 / steps))

@@ -65,3 +65,16 @@ def test_tied_weights_are_averaged_once() -> None:
     module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
     module["b"].weight = module["a"].weight  # type: ignore[union-attr]
     assert Ema(module, 0.9).state().keys() == {"a.weight", "a.bias", "b.bias"}
+
+
+def test_the_arithmetic_is_the_originals_to_the_last_bit() -> None:
+    """shadow * d + weight * (1 - d), rounded in this order; lerp rounds otherwise after some dozen ticks."""
+    torch.manual_seed(0)
+    module = nn.Linear(7, 5)
+    ema, wanted = Ema(module, 0.97, warmup=False), module.weight.detach().clone()
+    for _ in range(50):
+        with torch.no_grad():
+            module.weight.normal_()
+        ema.tick(module)
+        wanted.mul_(0.97).add_(module.weight.detach(), alpha=1.0 - 0.97)
+    assert torch.equal(ema.state()["weight"], wanted)
