@@ -1,0 +1,70 @@
+"""Models from folders and from official checkpoints."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from dlkit.errors import Notice, UserError
+from dlkit.generator.folder import RECIPE, model_folder, read_config
+from dlkit.generator.one_step import OneStepGenerator
+from dlkit.generator.teacher import Teacher
+from dlkit.teachers._base import Original, ReadOptions, TeacherFamily
+from dlkit.teachers._sniff import sniff
+
+
+def load(path: str | Path, device: str = "cpu") -> Teacher | OneStepGenerator:
+    """Whichever kind of model the folder holds; an official checkpoint is a teacher."""
+    if official_family(path) is not None:
+        return load_teacher(path, device)
+    kind = read_config(model_folder(path)).get("kind")
+    kinds = {"teacher": Teacher, "student": OneStepGenerator}
+    if kind not in kinds:
+        raise UserError(f"{path}: config.json names no known kind of model ({kind!r}); known: {', '.join(kinds)}")
+    return kinds[kind].from_pretrained(path, device)
+
+
+def official_family(path: str | Path) -> TeacherFamily | None:
+    """The family whose official checkpoint lies at ``path``; None for a model folder, which holds its Recipe."""
+    folders = (Path(path), Path(path) / "student", Path(path) / "teacher")
+    return None if any((folder / RECIPE).is_file() for folder in folders) else sniff(Path(path))
+
+
+def read_official(path: str | Path, options: ReadOptions) -> tuple[Teacher, Original]:
+    """A teacher from an official checkpoint, and what was found in it.
+
+    Raises:
+        UserError: there is none at ``path``, or it cannot be read.
+    """
+    family = official_family(path)
+    if family is None:
+        what = "is no official checkpoint" if Path(path).exists() else "does not exist"
+        raise UserError(f"{path} {what}; give a run folder with ema_*.pt and training_args.json")
+    found = family.read(Path(path), options)
+    return Teacher.from_parts(family, found.parts), found
+
+
+def load_teacher(path: str | Path, device: str = "cpu", **options: Any) -> Teacher:
+    """A teacher from its folder, or from an official checkpoint: a run folder of DiffuSeq, or one file of it.
+
+    Args:
+        path: of the folder or file.
+        device: where its weights go.
+        options: for an official checkpoint, see :class:`dlkit.teachers._base.ReadOptions`. What the user should know of
+            it is a :class:`dlkit.errors.Notice`.
+
+    Raises:
+        UserError: see :meth:`TextModel.from_pretrained` and :func:`read_official`.
+    """
+    if official_family(path) is None:
+        if options:
+            raise UserError(f"{path} is no official checkpoint; {', '.join(options)} can only be said of one")
+        return Teacher.from_pretrained(path, device)
+    teacher, found = read_official(path, ReadOptions(**options))
+    for warning in found.warnings:
+        warnings.warn(warning, Notice, stacklevel=2)
+    return teacher.to(device)
+
+
+def load_student(path: str | Path, device: str = "cpu") -> OneStepGenerator:
+    """A student from its folder. Raises ``UserError`` as :meth:`TextModel.from_pretrained` does."""
+    return OneStepGenerator.from_pretrained(path, device)

@@ -1,0 +1,18 @@
+"""The model that distillation makes."""
+
+from dlkit import samplers
+from dlkit.generator.text_model import TextModel
+from dlkit.part import from_spec
+from dlkit.samplers._base import Sampler
+
+
+class OneStepGenerator(TextModel):
+    """A distilled student: one network call, or a few with re-noising between them."""
+
+    kind = "student"
+
+    def default_sampler(self, steps: int | None) -> Sampler:
+        sampler = self.architecture.sampler
+        if steps is None or steps == sampler.steps:
+            return sampler
+        return from_spec(samplers.registry, {"name": "renoise", "steps": steps, "t_init": sampler.t_init})

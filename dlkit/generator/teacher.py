@@ -1,0 +1,50 @@
+"""The model that is distilled."""
+
+from typing import Self
+
+from dlkit.generator.architecture import Architecture
+from dlkit.generator.text_model import TextModel
+from dlkit.recipe import Fit, Model, Recipe
+from dlkit.teachers._base import TeacherFamily, TeacherParts
+
+
+class Teacher(TextModel):
+    """A diffusion language model that needs many network calls; DDIM unless told otherwise."""
+
+    kind = "teacher"
+
+    @classmethod
+    def from_parts(cls, family: TeacherFamily, parts: TeacherParts) -> Self:
+        """The teacher that was found in an official checkpoint; its Recipe says as much as is known of how it was made.
+
+        Raises:
+            UserError: a setting of the original has no place in a Recipe.
+        """
+        model = {
+            "family": family,
+            "space": parts.space,
+            "process": parts.process,
+            "backbone": parts.backbone,
+            "seq_len": parts.seq_len,
+        }
+        recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit))
+        architecture = Architecture(
+            **model, vocab_size=parts.tokenizer.vocab_size, decoder=recipe.decoder, sampler="ddim"
+        )
+        denoiser = architecture.build()
+        denoiser.load_state_dict(parts.state)
+        return cls(denoiser, parts.tokenizer, architecture, recipe)
+
+    def parts(self) -> TeacherParts:
+        """What this teacher is made of, for writing it in another format."""
+        arch = self.architecture
+        return TeacherParts(
+            space=arch.space,
+            process=arch.process,
+            backbone=arch.backbone,
+            seq_len=arch.seq_len,
+            tokenizer=self.tokenizer,
+            tokenizer_spec=self.recipe.model.tokenizer,
+            state=self.denoiser.state_dict(),
+            fit=self.recipe.fit.model_dump(mode="json"),
+        )

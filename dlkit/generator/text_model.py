@@ -1,0 +1,270 @@
+"""A model that reads and writes text, with everything it needs in one folder."""
+
+import hashlib
+import itertools
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dlkit import __version__, decoders, samplers
+from dlkit.data.sequences import merge_source
+from dlkit.data.tokenizer import Tokenizer
+from dlkit.decoders._base import Decoder
+from dlkit.denoiser import Denoiser
+from dlkit.diffusion.condition import Condition
+from dlkit.errors import UserError
+from dlkit.files import atomic_folder, write_json
+from dlkit.generator.architecture import Architecture
+from dlkit.generator.folder import RECIPE, TIED, WEIGHTS, model_folder, read_model
+from dlkit.metrics._mbr import mbr as choose_by_mbr
+from dlkit.part import from_spec
+from dlkit.randomness import Stream, hash64
+from dlkit.recipe import Recipe
+from dlkit.samplers._base import Observer, Sampler
+
+_T = TypeVar("_T")
+
+
+class TextModel:
+    """A denoiser that reads and writes text.
+
+    Args:
+        denoiser: the network.
+        tokenizer: its tokens.
+        architecture: its settings.
+        recipe: how it was made.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def __init__(self, denoiser: Denoiser, tokenizer: Tokenizer, architecture: Architecture, recipe: Recipe) -> None:
+        self.denoiser = denoiser.eval()
+        self.tokenizer = tokenizer
+        self.architecture = architecture
+        self.recipe = recipe
+
+    @property
+    def device(self) -> torch.device:
+        return self.denoiser.space.table.device
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the weights."""
+        self.denoiser.to(device)
+        return self
+
+    def default_sampler(self, steps: int | None) -> Sampler:
+        """The sampler used when none is named."""
+        sampler = self.architecture.sampler
+        return sampler if steps is None else sampler.replace(steps=steps)
+
+    def choose_sampler(self, sampler: str | dict[str, Any] | Sampler | None, steps: int | None) -> Sampler:
+        """Turn what the caller said into a sampler.
+
+        Raises:
+            UserError: no such sampler, or a number of steps it cannot take.
+        """
+        if steps is not None and steps < 1:
+            raise UserError(f"steps must be at least 1, not {steps}")
+        if sampler is None:
+            chosen = self.default_sampler(steps)
+        else:
+            chosen = from_spec(samplers.registry, sampler)
+            if steps is not None:
+                chosen = from_spec(samplers.registry, {**chosen.spec(), "steps": steps})
+        most = getattr(self.architecture.process.noise_schedule, "steps", None)
+        if most is not None and chosen.steps > most:
+            raise UserError(f"steps={chosen.steps} is more than the {most} steps this model was trained with")
+        chosen.calls(self.architecture.process.noise_schedule)  # refuses what this schedule cannot do, before any work
+        return chosen
+
+    def generate(
+        self, sources: Sequence[str], *, num_samples: int = 1, mbr: int = 0, **options: Any
+    ) -> list[list[str]]:
+        """Write texts.
+
+        With ``mbr=K``, K candidates are written for each source, and of these minimum Bayes risk chooses one: the text
+        that the others agree with most, by sentence BLEU.
+
+        Args:
+            sources: texts to write for.
+            num_samples: texts for each.
+            mbr: candidates for minimum Bayes risk; 0 chooses nothing.
+            options: see :meth:`generate_tokens`.
+
+        Returns:
+            for each source its texts, ``num_samples`` or one chosen: what stands between [CLS] and the first [SEP].
+
+        Raises:
+            UserError: a source does not fit, or an argument is out of range.
+        """
+        count = candidates(num_samples, mbr)
+        groups = self.generate_tokens(sources, num_samples=count, **options)
+        written = self.tokenizer.decode_batch([self.until_end(ids) for group in groups for ids in group])
+        texts = _grouped(written, count)
+        return choose_by_mbr(texts) if mbr else texts
+
+    @torch.inference_mode()
+    def generate_tokens(
+        self,
+        sources: Sequence[str],
+        *,
+        num_samples: int = 1,
+        steps: int | None = None,
+        sampler: str | dict[str, Any] | Sampler | None = None,
+        seed: int = 0,
+        batch_size: int = 256,
+        decoder: str | dict[str, Any] | Decoder | None = None,
+        observe: Observer | None = None,
+    ) -> list[list[list[int]]]:
+        """The tokens of all generated positions, padding included.
+
+        All that is random in a text is a function of (seed, source, number of the sample), whatever its batch mates.
+
+        Args:
+            sources: texts to write for.
+            num_samples: texts for each.
+            steps: network calls; None is the model's own default.
+            sampler: name or settings; None is the model's own.
+            seed: of the noise, and of what the decoder draws.
+            batch_size: texts written at once.
+            decoder: name or settings; None is the model's own.
+            observe: called after each network call, see :class:`dlkit.samplers._base.Sampler`.
+
+        Raises:
+            UserError: a source does not fit, or an argument is out of range.
+        """
+        if num_samples < 1 or batch_size < 1:
+            raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
+        chosen = self.choose_sampler(sampler, steps)
+        reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
+        rows, masks = self._encode(sources)
+        keys = sample_keys(sources, num_samples)
+        wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
+        written: list[list[int]] = []
+        for part in torch.arange(len(wanted)).split(batch_size):
+            ids, mask = rows[wanted[part]].to(self.device), masks[wanted[part]].to(self.device)
+            own = keys[part].to(self.device)
+            x = self._states(chosen, ids, mask, own, seed, observe)
+            written += _where(self.read(x, own, seed, reader), mask)
+        return _grouped(written, num_samples)
+
+    def read(
+        self, x: Float[Tensor, "b l d"], keys: Int[Tensor, " b"], seed: int = 0, decoder: Decoder | None = None
+    ) -> Int[Tensor, "b l"]:
+        """The tokens of states; what a decoder draws is a function of (seed, key, position).
+
+        Args:
+            x: states.
+            keys: of the samples, from :func:`sample_keys`.
+            seed: of generation.
+            decoder: None is the model's own.
+        """
+        u = Stream(seed, "decode").uniform(keys.to(x.device), x.shape[1])
+        return (decoder or self.architecture.decoder).decode(x, self.denoiser.space, u)
+
+    def _encode(self, sources: Sequence[str]) -> tuple[Int[Tensor, "n l"], Tensor]:
+        arch, tok = self.architecture, self.tokenizer
+        if isinstance(sources, str):
+            raise UserError("sources must be a list of texts, not one text; write [text]")
+        merged = [
+            merge_source(
+                ids, arch.seq_len, sep_id=tok.sep_id, pad_id=tok.pad_id, overlong=arch.overlong, where=f"source {n + 1}"
+            )
+            for n, ids in enumerate(tok.encode_batch(list(sources)))
+        ]
+        ids = torch.tensor([row for row, _ in merged], dtype=torch.int64).reshape(-1, arch.seq_len)
+        mask = torch.tensor([row for _, row in merged], dtype=torch.bool).reshape(-1, arch.seq_len)
+        return ids, mask
+
+    def _states(
+        self, sampler: Sampler, ids: Tensor, mask: Tensor, keys: Tensor, seed: int, observe: Observer | None
+    ) -> Tensor:
+        space = self.denoiser.space
+        stream = Stream(seed, "generate")
+        cond = Condition(space.embed(ids), mask)
+        shape = (ids.shape[1], space.dim)
+        return sampler.sample(self.denoiser, cond, lambda k: stream.at(k).normal(keys, *shape), observe)
+
+    def until_end(self, ids: list[int]) -> list[int]:
+        """The text between a leading [CLS] mark and the first [SEP]."""
+        ids = ids[1:] if ids and ids[0] == self.tokenizer.cls_id else ids
+        return list(itertools.takewhile(lambda token: token != self.tokenizer.sep_id, ids))
+
+    def fingerprint(self) -> str:
+        """A hash of the weights and the settings."""
+        digest = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode())
+        for name, tensor in sorted(self.denoiser.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.json``."""
+        return {
+            "format": 1,
+            "kind": self.kind,
+            **self.architecture.model_dump(mode="json"),
+            "versions": {"dlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        }
+
+    def write(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write the model's files into an existing folder; ``dtype`` converts floating weights on the way."""
+        state = {
+            name: (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+            for name, tensor in self.denoiser.state_dict().items()
+            if name != TIED
+        }
+        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+        write_json(folder / "config.json", self.config())
+        self.recipe.to_yaml(folder / RECIPE)
+        self.tokenizer.save(folder)
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write the model folder atomically. Raises ``UserError`` where it cannot be written."""
+        with atomic_folder(folder) as temporary:
+            self.write(temporary, dtype)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, device: str = "cpu") -> Self:
+        """Read a model folder, or the run folder that holds one.
+
+        Raises:
+            UserError: the folder is missing, of another kind, incomplete or damaged.
+        """
+        return cls(*read_model(model_folder(path), cls.kind)).to(device)
+
+
+def sample_keys(sources: Sequence[str], num_samples: int) -> Int[Tensor, " n"]:
+    """What the random draws of each text depend on besides the seed; the samples of a source stand together."""
+    hashes = [hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)]
+    return torch.tensor(hashes, dtype=torch.int64)
+
+
+def candidates(num_samples: int, mbr: int) -> int:
+    """Texts to write for each source, so that minimum Bayes risk can choose one of ``mbr``, or all count.
+
+    Raises:
+        UserError: there is nothing to choose from, or both numbers ask for several texts and differ.
+    """
+    if mbr < 0 or mbr == 1:
+        raise UserError(f"mbr={mbr}: give 0 for none, or at least 2 candidates to choose from")
+    if mbr and num_samples not in (1, mbr):
+        raise UserError(f"mbr={mbr} with num_samples={num_samples}: give one of the two; mbr is the number of texts")
+    return mbr or num_samples
+
+
+def _where(tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> list[list[int]]:
+    """The tokens at the True positions of each row."""
+    pairs = zip(tokens.tolist(), mask.tolist(), strict=True)
+    return [list(itertools.compress(row, keep)) for row, keep in pairs]
+
+
+def _grouped(items: list[_T], size: int) -> list[list[_T]]:
+    return [items[k : k + size] for k in range(0, len(items), size)]
