@@ -44,6 +44,9 @@ SamplerOption = Annotated[
 DecoderOption = Annotated[
     str | None, typer.Option("--decoder", help="name, or settings such as '{name: logits, top_p: 0.9}'")
 ]
+GuidanceOption = Annotated[
+    float, typer.Option("--guidance", help="classifier-free guidance of a teacher that was trained for it (1: none)")
+]
 MbrOption = Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")]
 SamplesOption = Annotated[int, typer.Option("--samples", help="texts for each source")]
 
@@ -118,7 +121,7 @@ def distill(
     seed: SeedOption = 0,
     resume: ResumeOption = False,
 ) -> None:
-    """Distil a teacher into a one-step student."""
+    """Distil a teacher into a student of one step, or of a few."""
     from dlkit.recipes import find
     from dlkit.training.distill import distill as run
     from dlkit.training.memory import keep_freed_memory
@@ -183,6 +186,7 @@ def sample(
     steps: StepsOption = None,
     sampler: SamplerOption = None,
     decoder: DecoderOption = None,
+    guidance: GuidanceOption = 1.0,
     samples: SamplesOption = 1,
     mbr: MbrOption = 0,
     seed: SeedOption = 0,
@@ -205,7 +209,8 @@ def sample(
             raise UserError(
                 "--decodes takes its sources from --data and writes all samples; leave --input and --mbr out"
             )
-        return _decode(model, data, split, decodes, samples, seed, steps=steps, batch_size=batch, **parts)
+        settings = {"steps": steps, "batch_size": batch, "guidance": guidance, **parts}
+        return _decode(model, data, split, decodes, samples, seed, **settings)
     sources = _sources(source)
     from dlkit.generator import load
 
@@ -217,6 +222,7 @@ def sample(
         steps=steps,
         seed=seed,
         batch_size=batch,
+        guidance=guidance,
         **parts,
     )
     for text, hypotheses in zip(sources, texts, strict=True):
@@ -262,6 +268,7 @@ def evaluate(
     steps: StepsOption = None,
     sampler: SamplerOption = None,
     decoder: DecoderOption = None,
+    guidance: GuidanceOption = 1.0,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources")] = None,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
@@ -273,8 +280,10 @@ def evaluate(
         raise UserError(f"--json {file}: give the name of a file")
     if decodes is None and (model is None or data is None):
         raise UserError("give --model with --data to score a model, or --decodes to score texts in files")
-    if decodes is not None and (steps is not None or sampler is not None or decoder is not None or samples != 1):
-        raise UserError("--steps, --sampler, --decoder and --samples say how to write; leave them out with --decodes")
+    if decodes is not None and ((steps, sampler, decoder) != (None, None, None) or (samples, guidance) != (1, 1.0)):
+        raise UserError(
+            "--steps, --sampler, --decoder, --guidance and --samples say how to write; leave them out with --decodes"
+        )
     from dlkit.evaluation.folder import evaluate_folder
     from dlkit.evaluation.protocol import rules
     from dlkit.evaluation.score_files import score_files
@@ -301,6 +310,7 @@ def evaluate(
             steps=steps,
             sampler=_part("--sampler", sampler),
             decoder=_part("--decoder", decoder),
+            guidance=guidance,
             limit=limit,
             seed=seed,
             batch_size=batch,

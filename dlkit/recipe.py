@@ -116,6 +116,8 @@ class Fit(Spec):
         ema: decay of the averaged weights, which are the ones kept.
         ema_warmup: the decay rises as min(ema, (1 + n) / (10 + n)); otherwise it is ``ema`` from the first update on.
         time_sampler: distribution of the training times.
+        condition_dropout: share of samples whose source is dropped: all its tokens become padding, and stay given. A
+            teacher that has seen some can be guided.
     """
 
     steps: int = Field(default=50_000, ge=1)
@@ -125,6 +127,7 @@ class Fit(Spec):
     ema: float = Field(default=0.9999, ge=0, lt=1)
     ema_warmup: bool = True
     time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
+    condition_dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Weights(Spec):
@@ -174,6 +177,40 @@ PLANS: dict[str, dict[str, Any]] = {
 }
 
 
+class Guidance(Spec):
+    """Classifier-free guidance in distillation: x0_null + w (x0_cond - x0_null), where w = 1 is none.
+
+    DMD2 guides the teacher alone (arXiv 2405.14867). SiD-LSG (arXiv 2406.01561) guides the fake score too, where it
+    learns and where it is asked; its four scales kappa_1, kappa_2 = kappa_3 and kappa_4 are ``critic``, ``fake_score``
+    and ``teacher``, and all of one value in what it recommends.
+
+    Attributes:
+        teacher: w of the teacher, in score distillation and for the samples that a student is fitted to.
+        fake_score: w of the fake score in the generator's turn.
+        critic: w of the fake score where it learns.
+        condition_dropout: share of the critic's samples, generated and real, whose source is dropped.
+    """
+
+    teacher: float = 1.0
+    fake_score: float = 1.0
+    critic: float = 1.0
+    condition_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a network is asked without its source."""
+        return self != Guidance()
+
+    @model_validator(mode="after")
+    def _fake_score_learns_without_source(self) -> Self:
+        if self.fake_score != 1.0 and self.critic == 1.0 and not self.condition_dropout:
+            raise ValueError(
+                f"fake_score={self.fake_score:g} asks the fake score without its source, which nothing teaches it; "
+                f"set critic={self.fake_score:g} as SiD-LSG does, or condition_dropout=0.1"
+            )
+        return self
+
+
 class Stage(Spec):
     """One stage: the student goes on from the best one so far, the critic starts from the teacher.
 
@@ -201,7 +238,7 @@ class Evaluation(Spec):
         metric: what the best student is chosen by.
         n_sources: sources of the validation split, the first ones.
         num_samples: outputs for each source.
-        steps: network calls of one output; for a teacher, DDIM steps.
+        steps: network calls of one output; None is a student's own number, and 20 DDIM steps of a teacher.
     """
 
     every: int = Field(default=200, ge=1)
@@ -237,11 +274,16 @@ class Recipe(Spec):
         adv: the adversarial term beside the objective; True is the default one, False or None is none.
         decoder: states to tokens.
         time_sampler: times at which generated and real text is noised.
-        t_init: the time the student is evaluated at.
+        t_init: the time the student is evaluated at; of several steps, the first.
+        generator_steps: k, network calls of the student, at times t_init (1 - i / k), i = 0 ... k - 1.
+        generator_input: what a student of several steps learns from at its later ones. ``noised_data``: real text,
+            noised to the step's time. ``backward_simulation``: its own text of the step before, likewise, made without
+            gradient. With ``noise`` there are no later ones. The first step's input is noise in any case.
         x0_noise: whether texts get DiffuSeq's sigma_0 noise before they are noised; the same for real and generated.
         batch_size: samples of one update.
         generator, critic: optimisers of the student, and of the fake score with its head.
         ema: decay of the averaged student, one tick for each generator update.
+        guidance: classifier-free guidance of teacher and fake score.
         weights, plan, stages, evaluation, run, model, fit: see their classes.
     """
 
@@ -250,11 +292,14 @@ class Recipe(Spec):
     decoder: part_of(decoders.registry) = "linear_head"  # type: ignore[valid-type]
     time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
     t_init: float = Field(default=0.7455, gt=0, le=1)
+    generator_steps: int = Field(default=1, ge=1)
+    generator_input: Literal["noise", "noised_data", "backward_simulation"] = "noise"
     x0_noise: Literal["none", "sigma_0"] = "none"
     batch_size: int = Field(default=64, ge=1, le=2**16)
     generator: Optimizer = Optimizer()
     critic: Optimizer = Optimizer()
     ema: float = Field(default=0.999, ge=0, lt=1)
+    guidance: Guidance = Guidance()
     weights: Weights = Weights()
     plan: UpdatePlan = UpdatePlan()
     stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
@@ -269,6 +314,15 @@ class Recipe(Spec):
             if sampler is not None and sampler.weighted:  # type: ignore[attr-defined]
                 name = sampler.registered_name
                 raise ValueError(f"time_sampler {name!r} weights losses, which only a fit does; set fit.time_sampler")
+        return self
+
+    @model_validator(mode="after")
+    def _every_step_is_taught(self) -> Self:
+        if self.generator_steps > 1 and self.generator_input == "noise":
+            raise ValueError(
+                f"generator_steps={self.generator_steps}: from noise only the first step learns; "
+                "set generator_input=backward_simulation or noised_data"
+            )
         return self
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ REGISTRIES: dict[str, Registry] = {kind: getattr(dlkit, kind).registry for kind 
 SECTIONS = {
     "Recipe": recipe.Recipe,
     "Optimizer": recipe.Optimizer,
+    "Guidance": recipe.Guidance,
     "Weights": recipe.Weights,
     "UpdatePlan": recipe.UpdatePlan,
     "Stage": recipe.Stage,

@@ -109,6 +109,16 @@ def _padded(given: list[int], target: list[int], seq_len: int, pad_id: int) -> t
     return padded(given + target, seq_len, pad_id), padded([0] * len(given), seq_len, 1)
 
 
+def without_source(
+    ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"], dropped: Bool[Tensor, " b"], pad_id: int
+) -> Int[Tensor, "b l"]:
+    """The rows with all given tokens of the ``dropped`` ones replaced by padding, separators included.
+
+    They stay given: what is left of the source is its length, by where the target begins.
+    """
+    return ids.masked_fill(dropped[:, None] & ~mask, pad_id)
+
+
 def padded(row: Sequence[int], length: int, value: int) -> list[int]:
     """``row`` as exactly ``length`` numbers: cut, or filled up with ``value``."""
     return [*row[:length], *[value] * (length - len(row))]

@@ -22,3 +22,13 @@ class Condition:
     def apply(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """``x`` with its given positions replaced by the anchor."""
         return torch.where(self.mask[..., None], x, self.anchor.to(x.dtype))
+
+    def dropped(self, null: Float[Tensor, " d"], which: Bool[Tensor, " b"] | None = None) -> "Condition":
+        """The condition without its source: every given position of the samples ``which``, or of all, holds ``null``.
+
+        Their number stays: it is where the target begins.
+        """
+        anchor = null.to(self.anchor.dtype).expand_as(self.anchor)
+        if which is not None:
+            anchor = torch.where(which[:, None, None], anchor, self.anchor)
+        return Condition(anchor, self.mask)

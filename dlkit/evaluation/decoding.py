@@ -71,6 +71,7 @@ def decode(
     steps: int | None = None,
     decoder: str | dict[str, Any] | Decoder | None = None,
     batch_size: int = 256,
+    guidance: float = 1.0,
 ) -> Decoded:
     """Write a text for every source and seed; seed s gives what ``model.generate(sources, seed=s)`` does.
 
@@ -78,13 +79,14 @@ def decode(
         model: the writer.
         pairs: sources, and references of which the first counts.
         seeds: of the noise.
-        sampler, steps, decoder, batch_size: see :meth:`dlkit.generator.TextModel.generate_tokens`.
+        sampler, steps, decoder, batch_size, guidance: see :meth:`dlkit.generator.TextModel.generate_tokens`.
 
     Raises:
         UserError: as :meth:`dlkit.generator.TextModel.generate_tokens`.
     """
     sources = [pair.src for pair in pairs]
     options: dict[str, Any] = {"sampler": sampler, "steps": steps, "decoder": decoder, "batch_size": batch_size}
+    options["guidance"] = guidance
     columns = []
     for seed in seeds:
         tokens = model.generate_tokens(sources, seed=seed, **options)

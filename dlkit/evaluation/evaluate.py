@@ -65,6 +65,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 256,
     decoder: str | dict[str, Any] | Decoder | None = None,
+    guidance: float = 1.0,
     protocol: str = "dlkit",
     more_metrics: Sequence[Metric] = (),
 ) -> tuple[Row, list[list[str]]]:
@@ -79,7 +80,8 @@ def evaluate(
 
     Args:
         name: of the row; None names kind and sampler.
-        sampler, steps, num_samples, seed, batch_size, decoder: see :meth:`dlkit.generator.TextModel.generate`.
+        sampler, steps, num_samples, seed, batch_size, decoder, guidance: see
+            :meth:`dlkit.generator.TextModel.generate_tokens`.
         mbr: candidates for minimum Bayes risk; 0 chooses nothing.
         protocol: its name; see :data:`dlkit.evaluation.protocol.PROTOCOLS`.
         more_metrics: metrics beside the usual ones, such as BERTScore.
@@ -95,7 +97,13 @@ def evaluate(
     chosen = model.choose_sampler(sampler, steps)
     start = time.perf_counter()
     texts = model.generate(
-        held_out.sources, num_samples=count, sampler=chosen, seed=seed, batch_size=batch_size, decoder=decoder
+        held_out.sources,
+        num_samples=count,
+        sampler=chosen,
+        seed=seed,
+        batch_size=batch_size,
+        decoder=decoder,
+        guidance=guidance,
     )
     seconds = time.perf_counter() - start
     if settled.reference_text == "re-decoded ids":
@@ -107,10 +115,10 @@ def evaluate(
         more_metrics=more_metrics,
     )
     row = Row(
-        name=name or f"{model.kind} {chosen.registered_name} {chosen.steps}",
+        name=name or f"{model.kind} {chosen.registered_name} {chosen.steps}" + _led_by(guidance),
         kind=model.kind,
         sampler=chosen.spec(),
-        nfe=chosen.calls(model.architecture.process.noise_schedule),
+        nfe=model.calls(chosen, guidance),
         mbr=mbr,
         num_samples=count,
         n_sources=len(held_out.pairs),
@@ -119,6 +127,10 @@ def evaluate(
         seconds_per_sample=seconds / (count * len(held_out.pairs)),
     )
     return row, texts
+
+
+def _led_by(guidance: float) -> str:
+    return "" if guidance == 1.0 else f" guidance {guidance:g}"
 
 
 def normalise(held_out: HeldOut, tokenizer: Tokenizer, seq_len: int, overlong: Overlong = "truncate") -> HeldOut:

@@ -38,7 +38,7 @@ def evaluate_folder(
     metric_settings(more_metrics)  # what is missing is told before anything is generated
     held_out = HeldOut.read(data, split, limit)
     row, _ = evaluate(model, held_out, protocol=protocol, more_metrics=more_metrics, **settings)
-    kept = {key: settings[key] for key in ("seed", "batch_size", "decoder") if key in settings}
+    kept = {key: settings[key] for key in ("seed", "batch_size", "decoder", "guidance") if key in settings}
     described = Protocol.of(
         model,
         data,

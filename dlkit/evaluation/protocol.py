@@ -103,7 +103,7 @@ class Protocol(Scoring):
 
     Attributes:
         data: which texts.
-        seed, batch_size, decoder: of generation.
+        seed, batch_size, decoder, guidance: of generation.
         device, threads, precision: the machine.
         timed: what ``seconds_per_sample`` means.
     """
@@ -112,6 +112,7 @@ class Protocol(Scoring):
     seed: int
     batch_size: int
     decoder: dict[str, Any]
+    guidance: float = 1.0
     device: str
     threads: int
     precision: str
@@ -131,6 +132,7 @@ class Protocol(Scoring):
         seed: int = 0,
         batch_size: int = 256,
         decoder: str | Mapping[str, Any] | Decoder | None = None,
+        guidance: float = 1.0,
         more_metrics: Sequence[Metric] = (),
     ) -> Self:
         """The protocol of an evaluation with these settings on this machine.
@@ -153,6 +155,7 @@ class Protocol(Scoring):
             seed=seed,
             batch_size=batch_size,
             decoder=chosen.spec(),
+            guidance=guidance,
             device=device_name(model.device),
             threads=torch.get_num_threads(),
             precision=str(model.denoiser.space.table.dtype).removeprefix("torch."),

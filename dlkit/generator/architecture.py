@@ -18,6 +18,7 @@ class Architecture(Spec):
     Attributes:
         family, space, process, backbone, decoder, sampler: parts; the sampler is the one used when none is named.
         vocab_size, seq_len, overlong: the text side.
+        condition_dropout: share of texts that the network was trained on without their source; guidance needs some.
     """
 
     family: part_of(teachers.registry)  # type: ignore[valid-type]
@@ -29,6 +30,7 @@ class Architecture(Spec):
     vocab_size: int = Field(ge=1, le=10_000_000)
     seq_len: int = Field(ge=8)
     overlong: Literal["truncate", "refuse"] = "truncate"
+    condition_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _backbone_is_long_enough(self) -> Self:

@@ -75,7 +75,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _architecture(config: dict[str, Any], folder: Path) -> Architecture:
     fields = {key: value for key, value in config.items() if key in Architecture.model_fields}
-    missing = sorted(Architecture.model_fields.keys() - fields.keys() - {"overlong"})
+    required = {key for key, field in Architecture.model_fields.items() if field.is_required()}
+    missing = sorted(required - fields.keys())
     if missing:
         raise UserError(f"{folder / 'config.json'} lacks {', '.join(missing)}; restore the file from a copy")
     return validated(Architecture, fields, str(folder / "config.json"))

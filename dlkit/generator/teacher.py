@@ -12,6 +12,7 @@ class Teacher(TextModel):
     """A diffusion language model that needs many network calls; DDIM unless told otherwise."""
 
     kind = "teacher"
+    how_to_guide = "train one with fit.condition_dropout=0.1"
 
     @classmethod
     def from_parts(cls, family: TeacherFamily, parts: TeacherParts) -> Self:
@@ -29,7 +30,11 @@ class Teacher(TextModel):
         }
         recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit))
         architecture = Architecture(
-            **model, vocab_size=parts.tokenizer.vocab_size, decoder=recipe.decoder, sampler="ddim"
+            **model,
+            vocab_size=parts.tokenizer.vocab_size,
+            decoder=recipe.decoder,
+            sampler="ddim",
+            condition_dropout=recipe.fit.condition_dropout,
         )
         denoiser = architecture.build()
         denoiser.load_state_dict(parts.state)

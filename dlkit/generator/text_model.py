@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from dlkit.errors import UserError
 from dlkit.files import atomic_folder, write_json
 from dlkit.generator.architecture import Architecture
 from dlkit.generator.folder import RECIPE, TIED, WEIGHTS, model_folder, read_model
+from dlkit.guidance import guided
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.part import from_spec
 from dlkit.randomness import Stream, hash64
@@ -43,6 +45,7 @@ class TextModel:
     """
 
     kind: ClassVar[str] = ""
+    how_to_guide: ClassVar[str] = "use one that was"
 
     def __init__(self, denoiser: Denoiser, tokenizer: Tokenizer, architecture: Architecture, recipe: Recipe) -> None:
         self.denoiser = denoiser.eval()
@@ -84,6 +87,24 @@ class TextModel:
         chosen.calls(self.architecture.process.noise_schedule)  # refuses what this schedule cannot do, before any work
         return chosen
 
+    def guided(self, scale: float) -> Denoiser:
+        """The network with classifier-free guidance; 1 is none.
+
+        Raises:
+            UserError: the scale is no number, or the network was never trained without sources.
+        """
+        if not math.isfinite(scale):
+            raise UserError(f"guidance must be a finite number, not {scale}; 1 is none")
+        if scale != 1.0 and not self.architecture.condition_dropout:
+            raise UserError(
+                f"guidance={scale:g}: this {self.kind} was never trained without its sources; {self.how_to_guide}"
+            )
+        return guided(self.denoiser, scale, self.tokenizer.pad_id)
+
+    def calls(self, sampler: Sampler, guidance: float = 1.0) -> int:
+        """Network calls of one text."""
+        return sampler.calls(self.architecture.process.noise_schedule) * (1 if guidance == 1.0 else 2)
+
     def generate(
         self, sources: Sequence[str], *, num_samples: int = 1, mbr: int = 0, **options: Any
     ) -> list[list[str]]:
@@ -121,6 +142,7 @@ class TextModel:
         seed: int = 0,
         batch_size: int = 256,
         decoder: str | dict[str, Any] | Decoder | None = None,
+        guidance: float = 1.0,
         observe: Observer | None = None,
     ) -> list[list[list[int]]]:
         """The tokens of all generated positions, padding included.
@@ -130,11 +152,13 @@ class TextModel:
         Args:
             sources: texts to write for.
             num_samples: texts for each.
-            steps: network calls; None is the model's own default.
+            steps: network calls; None is the model's own default, for a student the steps it was trained for.
             sampler: name or settings; None is the model's own.
             seed: of the noise, and of what the decoder draws.
             batch_size: texts written at once.
             decoder: name or settings; None is the model's own.
+            guidance: w of classifier-free guidance, see :class:`dlkit.guidance.Guided`; 1 is none, anything else makes
+                a second network call of each.
             observe: called after each network call, see :class:`dlkit.samplers._base.Sampler`.
 
         Raises:
@@ -142,7 +166,7 @@ class TextModel:
         """
         if num_samples < 1 or batch_size < 1:
             raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
-        chosen = self.choose_sampler(sampler, steps)
+        chosen, denoiser = self.choose_sampler(sampler, steps), self.guided(guidance)
         reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
         rows, masks = self._encode(sources)
         keys = sample_keys(sources, num_samples)
@@ -151,7 +175,7 @@ class TextModel:
         for part in torch.arange(len(wanted)).split(batch_size):
             ids, mask = rows[wanted[part]].to(self.device), masks[wanted[part]].to(self.device)
             own = keys[part].to(self.device)
-            x = self._states(chosen, ids, mask, own, seed, observe)
+            x = _states(denoiser, chosen, ids, mask, own, seed, observe)
             written += _where(self.read(x, own, seed, reader), mask)
         return _grouped(written, num_samples)
 
@@ -182,15 +206,6 @@ class TextModel:
         ids = torch.tensor([row for row, _ in merged], dtype=torch.int64).reshape(-1, arch.seq_len)
         mask = torch.tensor([row for _, row in merged], dtype=torch.bool).reshape(-1, arch.seq_len)
         return ids, mask
-
-    def _states(
-        self, sampler: Sampler, ids: Tensor, mask: Tensor, keys: Tensor, seed: int, observe: Observer | None
-    ) -> Tensor:
-        space = self.denoiser.space
-        stream = Stream(seed, "generate")
-        cond = Condition(space.embed(ids), mask)
-        shape = (ids.shape[1], space.dim)
-        return sampler.sample(self.denoiser, cond, lambda k: stream.at(k).normal(keys, *shape), observe)
 
     def until_end(self, ids: list[int]) -> list[int]:
         """The text between a leading [CLS] mark and the first [SEP]."""
@@ -239,6 +254,22 @@ class TextModel:
             UserError: the folder is missing, of another kind, incomplete or damaged.
         """
         return cls(*read_model(model_folder(path), cls.kind)).to(device)
+
+
+def _states(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    ids: Int[Tensor, "b l"],
+    mask: Bool[Tensor, "b l"],
+    keys: Int[Tensor, " b"],
+    seed: int,
+    observe: Observer | None,
+) -> Float[Tensor, "b l d"]:
+    """Clean states for sources laid out in rows."""
+    space, stream = denoiser.space, Stream(seed, "generate")
+    shape = (ids.shape[1], space.dim)
+    cond = Condition(space.embed(ids), mask)
+    return sampler.sample(denoiser, cond, lambda k: stream.at(k).normal(keys, *shape), observe)
 
 
 def sample_keys(sources: Sequence[str], num_samples: int) -> Int[Tensor, " n"]:

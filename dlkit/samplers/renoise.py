@@ -19,7 +19,8 @@ from dlkit.samplers._base import Noise, Observer, Sampler
 class Renoise(Sampler):
     """e_1 = G(z, t_1); e_k = G(alpha(t_k) e_{k-1} + sigma(t_k) z_k, t_k), with t_k = t_init (1 - (k - 1) / steps).
 
-    The paper does not give its times; evenly spaced ones are this project's choice.
+    The paper does not give its times; evenly spaced ones are this project's choice, and those of few-step SiD (Zhou et
+    al. 2025, arXiv 2505.12674). A student that was distilled for k steps has learnt to be asked at them.
 
     Attributes:
         steps: calls.
@@ -29,12 +30,16 @@ class Renoise(Sampler):
     steps: int = Field(default=2, ge=1)
     t_init: float = Field(default=0.7455, gt=0.0, le=1.0)
 
+    @property
+    def times(self) -> list[float]:
+        """t_1 > ... > t_k > 0."""
+        return [self.t_init * (1.0 - k / self.steps) for k in range(self.steps)]
+
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
         x = denoiser.process.prior(noise(0))
-        for k in range(self.steps):
-            now = self.t_init * (1.0 - k / self.steps)
+        for k, now in enumerate(self.times):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
             x_t = x if k == 0 else denoiser.process.q_sample(x, t, noise(k), cond)
             x = cond.apply(denoiser.predict(x_t, t, cond).x0)

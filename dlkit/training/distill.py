@@ -13,6 +13,7 @@ from dlkit.data.pairs import has_split, read_split
 from dlkit.denoiser import Denoiser
 from dlkit.errors import UserError
 from dlkit.generator import OneStepGenerator, Teacher, load_teacher
+from dlkit.guidance import guided
 from dlkit.metrics._base import Metric
 from dlkit.objectives._base import Noised, Objective
 from dlkit.objectives.adversarial import Adversarial
@@ -28,6 +29,7 @@ from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.feasible import check_feasible
 from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import largest, refuse_nan, rounded, time_bins
+from dlkit.training.plan import describe
 from dlkit.training.progress import Reporter
 from dlkit.training.rates import set_lr
 from dlkit.training.teacher_samples import TeacherSamples
@@ -75,7 +77,7 @@ def distill(
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> DistillResult:
-    """Distil a teacher into a one-step student.
+    """Distil a teacher into a student of one step, or of a few.
 
     Args:
         recipe: all but its ``fit`` is used; ``model`` is taken from the teacher.
@@ -118,7 +120,8 @@ class Distiller:
         self.model, arch = teacher, teacher.architecture
         self.corpus = Corpus(data, teacher.tokenizer, arch.seq_len, arch.overlong, read_split(data, "train"))
         self.held_out = HeldOut.read(data, "valid", recipe.evaluation.n_sources).normalised(teacher.tokenizer)
-        self.teacher: Denoiser = engine.setup(teacher.denoiser.requires_grad_(False))  # type: ignore[assignment]
+        network = guided(teacher.denoiser, recipe.guidance.teacher, teacher.tokenizer.pad_id)
+        self.teacher: Denoiser = engine.setup(network.requires_grad_(False))  # type: ignore[assignment]
         self.adversary: Adversarial | None = recipe.adv  # type: ignore[assignment]
         self.best = Best(checkpoint.module_state(sibling(self.teacher).backbone))
         self.metric: Metric = recipe.evaluation.metric  # type: ignore[assignment]
@@ -141,7 +144,8 @@ class Distiller:
         """One stage: the student goes on from the best one, psi and head start anew."""
         stage = StageRun(self, number, state)
         self.folder.rewind(stage.done, number)
-        self.reporter.say(stage.describe())
+        for line in describe(self.recipe, number):
+            self.reporter.say(line)
         with self.reporter.loop(f"stage {number + 1}", stage.settings.steps, stage.done) as loop:
             for step in range(stage.done, stage.settings.steps):
                 values = stage.step(step)
@@ -182,8 +186,10 @@ class Distiller:
         """A model of its own with the given backbone."""
         denoiser = sibling(self.teacher)
         checkpoint.load_module(denoiser.backbone, weights)
-        sampler = from_spec(samplers, {"name": "one_step", "t_init": self.recipe.t_init})
-        changes = {"sampler": sampler.spec(), "decoder": self.recipe.decoder.spec()}
+        steps = self.recipe.generator_steps
+        name = "one_step" if steps == 1 else "renoise"
+        sampler = from_spec(samplers, {"name": name, "steps": steps, "t_init": self.recipe.t_init})
+        changes = {"sampler": sampler.spec(), "decoder": self.recipe.decoder.spec(), "condition_dropout": 0.0}
         architecture = self.model.architecture.replace(**changes)
         recipe = Recipe.from_dict({**self.recipe.to_dict(), "model": self.model.recipe.model.model_dump(mode="json")})
         return OneStepGenerator(denoiser, self.model.tokenizer, architecture, recipe)
@@ -221,7 +227,14 @@ class StageRun:
         self.networks = (
             Networks(whole.teacher, student)
             if self.is_regression
-            else Networks.start(whole.teacher, student, whole.adversary, stream.named("head").integer())
+            else Networks.start(
+                whole.teacher,
+                student,
+                whole.adversary,
+                stream.named("head").integer(),
+                whole.recipe.guidance,
+                whole.model.tokenizer.pad_id,
+            )
         )
         self.studio = Studio(whole.recipe, self.settings, self.networks, stream)
         engine, recipe = whole.engine, whole.recipe
@@ -247,26 +260,6 @@ class StageRun:
     def is_time(self, every: int, done: int) -> bool:
         """Whether something is due after ``done`` updates that happens every so many, and after the last one."""
         return done % every == 0 or done == self.settings.steps
-
-    def describe(self) -> str:
-        """The update plan in words."""
-        plan, objective, times = self.recipe.plan, self.settings.objective, self.settings.time_sampler
-        assert objective is not None
-        assert times is not None
-        matched = "adv alone" if objective.is_adversary else objective.spec()
-        head = (
-            f"stage {self.number + 1} of {len(self.recipe.stages)}: {self.settings.steps} generator updates with "
-            f"{matched}"
-        )
-        if self.is_regression:
-            return f"{head} and no critic; lr generator {self.lr_generator:g}"
-        adversary = "no adversary" if self.recipe.adv is None else f"adversary {self.recipe.adv.spec()}"
-        samples = "the last on the same" if plan.share_samples else "on fresh"
-        first = f"{self.settings.critic_warmup} critic updates first, then " if self.settings.critic_warmup else ""
-        return (
-            f"{head}, {adversary}, times {times.spec()}; {first}{plan.critic_steps_per_generator_step} critic "
-            f"update(s) before each, {samples} samples; lr generator {self.lr_generator:g}, critic {self.lr_critic:g}"
-        )
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Critic updates, then one generator update."""
@@ -333,11 +326,11 @@ class StageRun:
         """psi and head learn from generated text, and from real text if an objective needs it."""
         turn = Turn(self.networks, self.whole.adversary, critic=True)
         with self.whole.engine.autocast():
-            fake = self.studio.noised(generated.detach(), draw, "critic/fake", k)
-            real = None
+            dropout, real = self.recipe.guidance.condition_dropout, None
+            fake = self.studio.noised(generated.detach(), draw, "critic/fake", k, dropout)
             if any(objective.needs.data == "real" for objective, *_ in self.weighted()):
                 drawn = self.draw("critic/real", k)
-                real = self.studio.noised(self.studio.condition(drawn).anchor, drawn, "critic/real", k)
+                real = self.studio.noised(self.studio.condition(drawn).anchor, drawn, "critic/real", k, dropout)
             terms = [(weight, objective.critic_terms(turn, fake, real)) for objective, weight, _ in self.weighted()]
         values = {f"critic_{name}": term for _, group in terms for name, term in group.items()}
         self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())

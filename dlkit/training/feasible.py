@@ -5,14 +5,16 @@ import torch
 from dlkit.errors import UserError
 from dlkit.generator import Architecture
 from dlkit.recipe import Recipe
+from dlkit.samplers.renoise import Renoise
 from dlkit.training.memory import total_memory
 from dlkit.training.teacher_samples import TeacherSamples
 
 
 def check_feasible(recipe: Recipe, teacher: Architecture, device: torch.device) -> None:
-    """Raise ``UserError`` for steps, times or layers that the teacher does not have, or more samples than memory."""
+    """Raise ``UserError`` for what the teacher does not have or was not trained for, or more samples than memory."""
     check_steps(recipe, teacher)
     check_time(recipe, teacher)
+    check_guidance(recipe, teacher)
     check_layer(recipe, teacher)
     check_memory(recipe, teacher, device)
 
@@ -33,6 +35,21 @@ def check_time(recipe: Recipe, teacher: Architecture) -> None:
     lowest, t_init = teacher.process.noise_schedule.t_min, recipe.t_init
     if t_init < lowest:
         raise UserError(f"t_init: {t_init:g} is below {lowest:g}, the lowest time the teacher was trained at; raise it")
+    last = Renoise(steps=recipe.generator_steps, t_init=t_init).times[-1]
+    if last < lowest:
+        raise UserError(
+            f"generator_steps: the last of {recipe.generator_steps} steps is at time {last:g}, below {lowest:g}, the "
+            "lowest the teacher was trained at; take fewer"
+        )
+
+
+def check_guidance(recipe: Recipe, teacher: Architecture) -> None:
+    """A teacher that never lost its sources cannot say what it would without."""
+    if recipe.guidance.is_used and not teacher.condition_dropout:
+        raise UserError(
+            "guidance: the teacher was never trained without its sources; train one with fit.condition_dropout=0.1, or "
+            "leave guidance out"
+        )
 
 
 def check_layer(recipe: Recipe, teacher: Architecture) -> None:

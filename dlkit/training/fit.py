@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlkit.data.pairs import has_split, read_split
+from dlkit.data.sequences import without_source
 from dlkit.data.tokenizer import make_tokenizer
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.time_samplers._base import TimeState
@@ -162,10 +163,18 @@ class Fitter:
         """The batch in pieces, with all random numbers drawn."""
         shape = (draw.batch.ids.shape[1], self.denoiser.space.dim)
         eps_0, eps_t, absorb = (Stream(self.seed, f"fit/{name}", step) for name in ("eps_0", "eps_t", "absorb"))
-        whole = (draw.batch.ids, draw.batch.mask, t, draw.index)
+        whole = (self.seen_ids(draw, step), draw.batch.mask, t, draw.index)
         for ids, mask, times, index in zip(*(rows.split(self.microbatch) for rows in whole), strict=True):
             noise = eps_0.normal(index, *shape), eps_t.normal(index, *shape), absorb.uniform(index, ids.shape[1])
             yield FitBatch(ids, mask, times, *noise)
+
+    def seen_ids(self, draw: Draw, step: int) -> Tensor:
+        """The tokens of a batch, some of them without their source."""
+        share, ids = self.settings.condition_dropout, draw.batch.ids
+        if not share:
+            return ids
+        dropped = Stream(self.seed, "fit/condition", step).uniform(draw.index) < share
+        return without_source(ids, draw.batch.mask, dropped, self.tokenizer.pad_id)
 
     def averaged(self) -> Teacher:
         """The teacher with the averaged weights, as a model of its own."""
@@ -221,4 +230,5 @@ def teacher_architecture(recipe: Recipe, vocab_size: int) -> Architecture:
         vocab_size=vocab_size,
         seq_len=model.seq_len,
         overlong=model.overlong,
+        condition_dropout=recipe.fit.condition_dropout,
     )

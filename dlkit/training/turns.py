@@ -2,19 +2,21 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dlkit.denoiser import Denoiser, Prediction, frozen_call
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.guidance import guided, null_state
 from dlkit.objectives._base import Noised
 from dlkit.objectives.adversarial import Adversarial
 from dlkit.randomness import Stream
-from dlkit.recipe import Recipe, Stage
+from dlkit.recipe import Guidance, Recipe, Stage
+from dlkit.samplers.renoise import Renoise
 from dlkit.spaces.embedding import sigma_0_noised
 from dlkit.training.data import Draw
 
@@ -24,19 +26,31 @@ class Networks:
     """Teacher phi, student theta and fake score psi share one frozen space.
 
     Attributes:
-        teacher: no parameter of it is ever trained.
-        student: the one-step generator.
-        fake: the fake score, if a critic learns in the stage.
+        teacher: with its guidance; no parameter of it is ever trained.
+        student: the generator.
+        fake: the fake score without guidance, if a critic learns in the stage.
         head: the discriminator's head, if an adversary does; the critic's optimiser trains it with psi.
+        guidance: of the fake score in each turn.
+        null_id: the token that stands for no source.
     """
 
     teacher: Denoiser
     student: Denoiser
     fake: Denoiser | None = None
     head: nn.Module | None = None
+    guidance: Guidance = field(default_factory=Guidance)
+    null_id: int = 0
 
     @classmethod
-    def start(cls, teacher: Denoiser, student: Denoiser, adversary: Adversarial | None, seed: int) -> "Networks":
+    def start(
+        cls,
+        teacher: Denoiser,
+        student: Denoiser,
+        adversary: Adversarial | None,
+        seed: int,
+        guidance: Guidance | None = None,
+        null_id: int = 0,
+    ) -> "Networks":
         """The beginning of a stage with a critic: psi is a copy of the teacher, the head is new."""
         fake = sibling(teacher)
         head = None
@@ -45,7 +59,12 @@ class Networks:
                 torch.manual_seed(seed)
                 width: int = fake.backbone.feature_dim  # type: ignore[assignment]
                 head = adversary.build_head(width).to(teacher.space.table.device)
-        return cls(teacher, student, fake, head)
+        return cls(teacher, student, fake, head, guidance or Guidance(), null_id)
+
+    def fake_score(self, critic: bool) -> Denoiser:
+        """The fake score as a turn sees it."""
+        assert self.fake is not None
+        return guided(self.fake, self.guidance.critic if critic else self.guidance.fake_score, self.null_id)
 
     @property
     def critic(self) -> nn.ModuleDict:
@@ -64,7 +83,8 @@ class Turn:
     """The roles of one turn (see :class:`dlkit.objectives._base.Roles`).
 
     In the critic's turn psi and the head are trained. In the generator's they are called with detached parameters:
-    gradients pass through their inputs only, and a backward pass leaves none behind in them.
+    gradients pass through their inputs only, and a backward pass leaves none behind in them. Where there is guidance,
+    their predictions are guided; no objective knows.
     """
 
     def __init__(self, networks: Networks, adversary: Adversarial | None, critic: bool) -> None:
@@ -80,8 +100,8 @@ class Turn:
 
     def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
         if "fake" not in noised.memo:
-            assert self.networks.fake is not None
-            call = self.networks.fake.predict if self.critic else self.networks.fake.frozen_predict
+            fake = self.networks.fake_score(self.critic)
+            call = fake.predict if self.critic else fake.frozen_predict
             with torch.set_grad_enabled(graph or self.read == "fake_score"):
                 noised.memo["fake"] = self._call(call, noised, "fake_score")
         return noised.memo["fake"]
@@ -107,7 +127,7 @@ class Studio:
     """Makes the states of a turn: generated or real, clean and noised.
 
     Args:
-        recipe: its ``t_init`` and ``x0_noise`` are used.
+        recipe: its ``t_init``, ``generator_steps``, ``generator_input``, ``x0_noise`` and ``guidance`` are used.
         stage: its ``time_sampler`` is used.
         networks: of the stage.
         stream: of the stage; every use below it has its own name.
@@ -116,6 +136,7 @@ class Studio:
     def __init__(self, recipe: Recipe, stage: Stage, networks: Networks, stream: Stream) -> None:
         self.recipe, self.stage, self.networks, self.stream = recipe, stage, networks, stream
         self.space, self.process = networks.teacher.space, networks.teacher.process
+        self.grid = Renoise(steps=recipe.generator_steps, t_init=recipe.t_init).times
 
     def condition(self, draw: Draw) -> Condition:
         """The true embeddings of the source."""
@@ -126,8 +147,45 @@ class Studio:
         return self.stream.named(f"{name}/z").at(step).normal(draw.index, draw.batch.ids.shape[1], self.space.dim)
 
     def generated(self, draw: Draw, name: str, step: int) -> Float[Tensor, "b l d"]:
-        """e = G(z, t_init), with the true source embeddings at the source positions."""
-        return self.student(self.condition(draw), self.noise(draw, name, step))
+        """e = G(z, t_init), with the true source embeddings at the source positions.
+
+        A student of several steps is asked at one of them, each sample at its own. Gradients reach that call alone.
+        """
+        cond = self.condition(draw)
+        if len(self.grid) == 1:
+            return self.student(cond, self.noise(draw, name, step))
+        return self.denoised(cond, *self.step_input(cond, draw, name, step))
+
+    @torch.no_grad()
+    def step_input(
+        self, cond: Condition, draw: Draw, name: str, step: int
+    ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, " b"]]:
+        """States and times at which a student of several steps is asked, every step equally likely.
+
+        At the first time it is noise, as in generation. At a later one it is alpha x + sigma n with fresh noise n, and x
+        is real text (``noised_data``) or the student's own text of the step before (``backward_simulation``: Yin et al.
+        2024, DMD2, arXiv 2405.14867, where a whole batch is at one step).
+        """
+        which = self.stream.named(f"{name}/step").at(step).integers(draw.index, len(self.grid))
+        z = self.process.prior(self.noise(draw, name, step))
+        if self.recipe.generator_input == "backward_simulation":
+            return self._simulated(cond, z, which, draw, name, step)
+        t = torch.tensor(self.grid, dtype=torch.float64, device=z.device)[which]
+        x_t = self.process.q_sample(cond.anchor, t, self.noise(draw, f"{name}/data", step), cond)
+        return torch.where(which[:, None, None] == 0, z, x_t), t
+
+    def _simulated(
+        self, cond: Condition, x_t: Float[Tensor, "b l d"], which: Int[Tensor, " b"], draw: Draw, name: str, step: int
+    ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, " b"]]:
+        """The student's own way from noise to each sample's step."""
+        t = torch.full((len(x_t),), self.grid[0], dtype=torch.float64, device=x_t.device)
+        for number, now in enumerate(self.grid[1:], start=1):
+            later = which >= number
+            x0 = self.denoised(cond, x_t, t)
+            t = torch.where(later, now, t)
+            noised = self.process.q_sample(x0, t, self.noise(draw, f"{name}/{number}", step), cond)
+            x_t = torch.where(later[:, None, None], noised, x_t)
+        return x_t, t
 
     def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """What the student makes of noise, asked at t_init."""
@@ -142,13 +200,20 @@ class Studio:
         """Times of the stage's distribution from uniforms."""
         return self.stage.time_sampler.sample(u, self.process.noise_schedule)
 
-    def noised(self, x0: Float[Tensor, "b l d"], draw: Draw, name: str, step: int) -> Noised:
-        """Noise states at times of the stage's distribution; generated and real text go the same way."""
+    def noised(self, x0: Float[Tensor, "b l d"], draw: Draw, name: str, step: int, dropout: float = 0.0) -> Noised:
+        """Noise states at times of the stage's distribution; generated and real text go the same way.
+
+        Args:
+            dropout: share of samples that lose their source.
+        """
         stream = self.stream.named(name).at(step)
         shape = x0.shape[1:]
         if self.recipe.x0_noise == "sigma_0":
             x0 = sigma_0_noised(x0, self.process.sigma_0, stream.named("eps_0").normal(draw.index, *shape))
         cond = Condition(x0.detach(), draw.batch.mask)  # the source positions of x0 are the true ones already
+        if dropout:
+            lost = stream.named("condition").uniform(draw.index) < dropout
+            cond = cond.dropped(null_state(self.networks.teacher, self.networks.null_id), lost)
         t = self.times(stream.named("time").uniform(draw.index))
         eps = stream.named("eps").normal(draw.index, *shape)
         noise = lambda use: stream.named(use).normal(draw.index, *shape)  # noqa: E731

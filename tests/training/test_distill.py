@@ -134,8 +134,6 @@ def test_a_stage_has_its_own_settings(teacher: Path, data: Path, tmp_path: Path)
     assert [o.param_groups[0]["lr"] for o in (first.generator_optimizer, first.critic_optimizer)] == [1e-3, 1e-3]
     assert [o.param_groups[0]["lr"] for o in (second.generator_optimizer, second.critic_optimizer)] == [0.5, 0.25]
     assert [weight for _, _, weight in second.weighted()] == [0.9]
-    assert "stage 2 of 2: 1 generator updates" in second.describe()
-    assert "no adversary" in second.describe()
 
 
 def test_the_learning_rates_over_a_stage(teacher: Path, data: Path, tmp_path: Path) -> None:

@@ -57,10 +57,6 @@ def test_the_student_learns_them_and_nobody_else_learns(stage: StageRun) -> None
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
     assert stage.networks.fake is stage.networks.head is stage.critic_optimizer is None
     assert stage.tensors().keys() == {"student", "generator_optimizer", "ema"}
-    assert (
-        "200 generator updates with {'name': 'ode_regression', 'pairs': 10, 'steps': 3} and no critic"
-        in stage.describe()
-    )
 
 
 def test_given_positions_stay_the_true_ones(stage: StageRun) -> None:

@@ -255,4 +255,3 @@ def test_the_critic_warms_up_before_the_first_generator_update(
     assert [name for name, *_ in seen] == [*["critic"] * 4, "generator", "critic", "generator"]
     texts = [generated.detach() for _, generated, _ in seen]
     assert not any(torch.equal(a, b) for k, a in enumerate(texts) for b in texts[:k])
-    assert "3 critic updates first, then 1 critic update(s) before each" in stage.describe()
