@@ -480,6 +480,8 @@ def test_sample_takes_samplers(sampler: str, sample: Run) -> None:
         (["--decoder", "{name: logits"], "--decoder {name: logits: not a YAML mapping"),
         (["--mbr", 1], "mbr=1: give 0 for none, or at least 2 candidates"),
         (["--mbr", 4, "--samples", 2], "mbr=4 with num_samples=2: give one of the two"),
+        (["--guidance", 2], "guidance=2: this teacher was never trained without its sources; train one with fit."),
+        (["--guidance", "inf"], "guidance must be a finite number, not inf; 1 is none"),
         (["--sampler", "one_step"], "samplers 'one_step': steps: Input should be less than or equal to 1"),
         (["--model", "nowhere"], "nowhere does not exist"),
         (["--input", "nowhere"], "cannot read nowhere: No such file or directory"),
@@ -536,6 +538,23 @@ def test_eval_scores_a_split(run: Run, world: World, tmp_path: Path) -> None:
     assert report["protocol"]["decoder"] == {"name": "logits", "temperature": 1.0, "top_k": 3, "top_p": 1.0}
 
 
+def test_a_teacher_is_trained_for_guidance_and_guided(train: Run, run: Run, world: World, tmp_path: Path) -> None:
+    fine(train("--set", "fit.condition_dropout=0.5", "--set", "fit.optimizer.lr=0.01"))
+    args = ["--model", tmp_path / "run", "--steps", 2]
+    start = ["sample", *args, "--input", world.sources, "--samples", 4]
+    plain, led = (fine(run(*start, "--guidance", w)).out for w in (1, 8))
+    assert plain == fine(run(*start)).out != led
+    given = ["--data", world.data, "--guidance", 8]
+    fine(run("eval", *args, *given, "--limit", 2, "--json", tmp_path / "report.json"))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["protocol"]["guidance"], report["models"][0]["nfe"]) == (8.0, 4)
+    fine(run("sample", *args, *given, "--split", "valid", "--decodes", tmp_path / "led"))
+    fine(run("sample", *args, *given[:2], "--split", "valid", "--decodes", tmp_path / "plain"))
+    (one,), (other,) = (list((tmp_path / name).iterdir()) for name in ("led", "plain"))
+    assert one.name == other.name
+    assert one.read_text() != other.read_text()
+
+
 def test_eval_scores_files(run: Run, world: World, tmp_path: Path) -> None:
     line = {"recover": "[CLS] a b c d [SEP]", "reference": "[CLS] a b c d [SEP]", "source": "[CLS] e [SEP] [SEP]"}
     for seed in range(3):
@@ -571,7 +590,8 @@ def test_eval_scores_files(run: Run, world: World, tmp_path: Path) -> None:
         (["--bertscore", "no/model/here"], "cannot read the model no/model/here"),
         (["--bertscore", "{model: x, depth: 3}"], "unknown key 'depth'"),
         (["--bertscore", "{model"], "--bertscore {model: not a YAML mapping; write '{model: DIR, layer: 9}'"),
-        (["--decodes", "x"], "--steps, --sampler, --decoder and --samples say how to write"),
+        (["--guidance", 2], "guidance=2: this teacher was never trained without its sources"),
+        (["--decodes", "x"], "--steps, --sampler, --decoder, --guidance and --samples say how to write"),
     ],
 )
 def test_eval_refuses(args: list[object], words: str, run: Run, world: World) -> None:

@@ -162,9 +162,9 @@ class Studio:
     ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, " b"]]:
         """States and times at which a student of several steps is asked, every step equally likely.
 
-        At the first time it is noise, as in generation. At a later one it is alpha x + sigma n with fresh noise n, and x
-        is real text (``noised_data``) or the student's own text of the step before (``backward_simulation``: Yin et al.
-        2024, DMD2, arXiv 2405.14867, where a whole batch is at one step).
+        At the first time it is noise, as in generation. At a later one it is alpha x + sigma n with fresh noise n, x
+        being real text (``noised_data``) or the student's own text of the step before (``backward_simulation``: Yin et
+        al. 2024, DMD2, arXiv 2405.14867, where a whole batch is at one step).
         """
         which = self.stream.named(f"{name}/step").at(step).integers(draw.index, len(self.grid))
         z = self.process.prior(self.noise(draw, name, step))

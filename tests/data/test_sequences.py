@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlkit.data.pairs import Pair
-from dlkit.data.sequences import EncodedPairs, batch_indices, epoch_order, merge_pair, merge_source, padded
+from dlkit.data.sequences import (
+    EncodedPairs,
+    batch_indices,
+    epoch_order,
+    merge_pair,
+    merge_source,
+    padded,
+    without_source,
+)
 from dlkit.data.tokenizer import Tokenizer, make_tokenizer
 from dlkit.errors import UserError
 
@@ -152,6 +160,13 @@ def test_batches_are_the_epochs_in_a_row(n: int, batch_size: int, seed: int, ste
     epochs = torch.cat([epoch_order(n, seed, epoch) for epoch in range(len(stream) // n + 1)])
     assert len(stream) == steps * batch_size
     assert torch.equal(stream, epochs[: len(stream)])
+
+
+def test_a_source_that_is_dropped_leaves_padding_of_its_length() -> None:
+    ids = torch.tensor([[5, 6, 7, 8, 9, 1], [5, 6, 7, 8, 9, 1], [5, 6, 7, 8, 9, 1]])
+    mask = torch.arange(6) >= torch.tensor([2, 3, 6])[:, None]
+    found = without_source(ids, mask, torch.tensor([True, False, True]), pad_id=1)
+    assert found.tolist() == [[1, 1, 7, 8, 9, 1], [5, 6, 7, 8, 9, 1], [1, 1, 1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize(("n", "batch_size", "step"), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
