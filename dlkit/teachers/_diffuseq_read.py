@@ -249,6 +249,7 @@ def _fit(run: DiffuseqRun) -> dict[str, Any]:
         "microbatch": _positive(arguments.microbatch),
         "ema": run.ema,
         "time_sampler": _time_sampler(arguments),
+        "condition_dropout": arguments.condition_dropout,
         "optimizer": _known(optimizer),
     }
     return _known(fit)

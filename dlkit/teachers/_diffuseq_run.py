@@ -33,6 +33,7 @@ class Arguments(BaseModel):
         predict_xstart, rescale_timesteps, learn_sigma, timestep_respacing, emb_scale_factor: must have the values that
             the published runs have, because they change what the network computes or is asked.
         learning_rate, batch_size, microbatch, weight_decay, schedule_sampler: how it was fitted.
+        condition_dropout: dlkit's own, which the original does not know: share of samples without their source.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -59,6 +60,7 @@ class Arguments(BaseModel):
     weight_decay: float | None = None
     gradient_clipping: float | None = None
     schedule_sampler: str | None = None
+    condition_dropout: float | None = Field(default=None, ge=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod

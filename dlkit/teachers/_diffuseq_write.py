@@ -113,7 +113,9 @@ def _fitted(fit: dict[str, Any]) -> dict[str, Any]:
     times = fit["time_sampler"]["name"]
     if times not in samplers:
         raise UserError(_no_place("time sampler", times))
+    guidable = {"condition_dropout": fit["condition_dropout"]} if fit["condition_dropout"] else {}
     return {
+        **guidable,
         "lr": optimizer["lr"],
         "batch_size": fit["batch_size"],
         "microbatch": fit["microbatch"] or fit["batch_size"],

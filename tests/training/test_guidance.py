@@ -14,6 +14,7 @@ from dlkit.data.sequences import merge_source
 from dlkit.denoiser import Denoiser
 from dlkit.errors import UserError
 from dlkit.evaluation.folder import evaluate_folder
+from dlkit.exchange import export_teacher
 from dlkit.files import read_json
 from dlkit.generator import load_student, load_teacher
 from dlkit.guidance import Guided
@@ -116,6 +117,13 @@ def test_the_folder_says_so(guidable: Path, teacher: Path) -> None:
     assert read_json(guidable / "config.json")["condition_dropout"] == 0.3
     assert load_teacher(guidable).architecture.condition_dropout == 0.3
     assert load_teacher(teacher).architecture.condition_dropout == 0.0
+
+
+def test_it_survives_the_official_format(guidable: Path, tmp_path: Path) -> None:
+    again = load_teacher(export_teacher(guidable, tmp_path / "official"))
+    assert again.architecture.condition_dropout == 0.3
+    led, wanted = (model.generate(SOURCES, steps=2, guidance=3.0) for model in (again, load_teacher(guidable)))
+    assert led == wanted
 
 
 # --- sampling
@@ -346,6 +354,14 @@ def test_a_guided_run_of_a_student_of_two_steps_goes_on_the_same(guidable: Path,
     half.folder.checkpoints.rename(rest.folder.checkpoints)
     rest.run()
     assert tiny.weights(tmp_path / "rest" / "student") == tiny.weights(straight)
+
+
+def test_padding_is_the_models_own(guidable: Path, data: Path, tmp_path: Path) -> None:
+    run = tiny.distiller(guidable, data, tmp_path / "run", guidance=LSG)
+    assert isinstance(run.teacher, Guided)
+    assert run.teacher.null_id == run.model.tokenizer.pad_id
+    run.model.tokenizer.pad_id = 3
+    assert StageRun(run, 0, None).networks.null_id == 3
 
 
 def test_what_is_used() -> None:
