@@ -19,11 +19,12 @@ from dlkit.generator import load_student
 from dlkit.objectives._base import Noised
 from dlkit.objectives.dmd import Dmd
 from dlkit.randomness import Stream
-from dlkit.recipe import Recipe
+from dlkit.recipe import Recipe, Run
 from dlkit.samplers.renoise import Renoise
 from dlkit.spaces.embedding import EmbeddingSpace
 from dlkit.training.data import Draw, HeldOut
 from dlkit.training.distill import StageRun
+from dlkit.training.engine import TorchEngine
 from dlkit.training.turns import Networks, Studio
 from gaussian_lab import Gaussian
 
@@ -123,7 +124,23 @@ def test_gradients_reach_the_last_call_alone(
         assert_close(found, wanted)
 
 
-def test_the_critic_sees_all_steps_and_real_text_none(teacher: Path, data: Path, tmp_path: Path) -> None:
+def test_gradients_survive_autocast(teacher: Path, data: Path, tmp_path: Path) -> None:
+    """The calls without gradient leave casts of the weights behind, which the last one must not take for its own."""
+    found = []
+    for precision in ("fp32", "bf16"):
+        engine = TorchEngine(Run(device="cpu", precision=precision))  # type: ignore[arg-type]
+        settings: dict[str, Any] = {**FOUR, "batch_size": 32}
+        stage = StageRun(tiny.distiller(teacher, data, tmp_path / precision, engine, **settings), 0, None)
+        x0 = stage.generate(stage.draw("generator", 0), "generator", 0, graph=True)
+        found.append(
+            torch.autograd.grad(x0.float().square().mean(), list(stage.networks.student.backbone.parameters()))
+        )
+    whole = torch.cat([gradient.flatten() for gradient in found[0]])
+    error = torch.cat([(a - b).flatten() for a, b in zip(*found, strict=True)])
+    assert float(error.norm()) < 0.1 * float(whole.norm())
+
+
+def test_the_critic_sees_the_texts_of_all_steps(teacher: Path, data: Path, tmp_path: Path) -> None:
     stage = stage_of(teacher, data, tmp_path / "run", **FOUR, adv=True)
     calls: list[Tensor] = []
     stage.networks.student.backbone.register_forward_pre_hook(lambda module, args: calls.append(args[1]))
