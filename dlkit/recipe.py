@@ -54,6 +54,27 @@ Adversary = Annotated[
 ]
 
 
+def _anchor(value: Any) -> Any:
+    """True and False are short for the default regression and none."""
+    if value is None or value is False:
+        return None
+    value = {} if value is True else value
+    part = from_spec(objectives.registry, {"name": "ode_regression", **value} if isinstance(value, dict) else value)
+    if part.needs.data != "teacher_samples":
+        raise UserError(
+            f"anchor: objective {part.registered_name!r} does not learn from the teacher's samples; set anchor=true or "
+            "anchor.name=ode_regression"
+        )
+    return part
+
+
+Anchor = Annotated[
+    Objective | None,
+    BeforeValidator(_anchor),
+    PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None),
+]
+
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -136,12 +157,15 @@ class Weights(Spec):
     Attributes:
         a_dsm, b_adv_psi: denoising and adversarial term of the critic.
         a_sd, b_adv_theta: distillation and adversarial term of the generator.
+        c_anchor: regression beside them in the generator's turn, if there is an anchor; 0.25 is DMD's weight of it
+            (arXiv 2311.18828).
     """
 
     a_dsm: float = Field(default=0.5, ge=0)
     b_adv_psi: float = Field(default=0.5, ge=0)
     a_sd: float = Field(default=0.5, ge=0)
     b_adv_theta: float = Field(default=0.5, ge=0)
+    c_anchor: float = Field(default=0.25, ge=0)
 
 
 class UpdatePlan(Spec):
@@ -272,6 +296,10 @@ class Recipe(Spec):
     Attributes:
         objective: what the student is trained on.
         adv: the adversarial term beside the objective; True is the default one, False or None is none.
+        anchor: regression to the teacher's samples beside the objective, which holds the student to the teacher's texts
+            for its noise; True is the default one, False or None is none.
+        codes: how many different noises the student is given: fixed draws of the prior, each equally likely. The fewer
+            they are, the simpler is what it has to learn; it can write that many texts for a source. None is all noise.
         decoder: states to tokens.
         time_sampler: times at which generated and real text is noised.
         t_init: the time the student is evaluated at; of several steps, the first.
@@ -289,6 +317,8 @@ class Recipe(Spec):
 
     objective: part_of(objectives.registry) = "sid"  # type: ignore[valid-type]
     adv: Adversary = None
+    anchor: Anchor = None
+    codes: int | None = Field(default=None, ge=1, le=2**24)
     decoder: part_of(decoders.registry) = "linear_head"  # type: ignore[valid-type]
     time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
     t_init: float = Field(default=0.7455, gt=0, le=1)
@@ -323,6 +353,8 @@ class Recipe(Spec):
                 f"generator_steps={self.generator_steps}: from noise only the first step learns; "
                 "set generator_input=backward_simulation or noised_data"
             )
+        if self.generator_steps > 1 and self.codes is not None:
+            raise ValueError(f"codes={self.codes} are noise of a single step; leave them out or set generator_steps=1")
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.objectives._base import Noised, Objective
 from dlkit.randomness import Stream
+from dlkit.spaces.embedding import EmbeddingSpace
 
 N = 4
 TIMES = (0.02, 0.2, 0.5, 0.8)
@@ -80,6 +81,7 @@ class ExactRoles:
     real: Gaussian
     generated: Gaussian
     process: GaussianProcess = field(default_factory=GaussianProcess)
+    space: EmbeddingSpace = field(default_factory=lambda: EmbeddingSpace(3, N).double())
     pulled: float = 0.0  # the fake score is this share teacher: a half is the optimal critic of moment_matching
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:

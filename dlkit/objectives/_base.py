@@ -12,8 +12,10 @@ from dlkit.denoiser import Prediction
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.part import Part
+from dlkit.spaces.embedding import EmbeddingSpace
 
 Terms = dict[str, Float[Tensor, ""]]
+ORIGIN = "origin"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Needs:
     log_ratio: bool = False
     state: frozenset[str] = frozenset({"gaussian"})
 
+    @property
+    def critic(self) -> bool:
+        """Whether something must learn in the critic's turn."""
+        return bool(self.roles & {"fake_score", "discriminator"})
+
 
 @dataclass(frozen=True)
 class Noised:
@@ -48,6 +55,7 @@ class Noised:
         cond: given positions.
         target: what x0 should be, where the data are the teacher's samples.
         noise: standard normals in the shape of x0, by the name of their use; a function of each sample alone.
+            ``ORIGIN`` is the noise that a generated x0 was made from.
         memo: predictions made of this state, so that two objectives share one network call.
     """
 
@@ -74,6 +82,7 @@ class Roles(Protocol):
     """The networks of a turn. Who is trainable in it is not the objective's business."""
 
     process: GaussianProcess
+    space: EmbeddingSpace
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
         """The teacher's prediction; its parameters never get a gradient, nor does its input without ``graph``."""

@@ -1,8 +1,11 @@
 """Terms that objectives share: pure functions of tensors."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from dlkit.spaces.embedding import EmbeddingSpace
 
 
 def denoising(
@@ -30,3 +33,29 @@ def per_sample(values: Float[Tensor, "b *l"], mask: Bool[Tensor, "b l"]) -> Floa
     if values.ndim == 1:
         return values
     return (values * mask).sum(1) / mask.sum(1).clamp_min(1)
+
+
+def token_error(
+    x0: Float[Tensor, "b l d"], target: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"], space: EmbeddingSpace
+) -> Float[Tensor, " b"]:
+    """Cross-entropy of the target's tokens under the logits of x0, mean over masked positions.
+
+    One number for each sample, float32 or better; the target's tokens are its likeliest ones.
+    """
+    tokens = space.logits(target.detach()).argmax(-1)
+    error = F.cross_entropy(wide(space.logits(x0)).transpose(1, 2), tokens, reduction="none")
+    return per_sample(error, mask)
+
+
+def fitted(
+    x0: Float[Tensor, "b l d"],
+    target: Float[Tensor, "b l d"],
+    mask: Bool[Tensor, "b l"],
+    space: EmbeddingSpace,
+    tokens: float,
+) -> dict[str, Float[Tensor, ""]]:
+    """The square error to a target and, with weight ``tokens``, the error of its tokens; means over the batch."""
+    terms = {"regression": denoising(x0, target, mask).mean()}
+    if tokens:
+        terms["tokens"] = tokens * token_error(x0, target, mask, space).mean()
+    return terms

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dlkit.objectives import register
 from dlkit.objectives._base import Needs, Noised, Objective, Roles, Terms
-from dlkit.objectives._terms import denoising
+from dlkit.objectives._terms import fitted
 
 
 @register(
@@ -17,6 +17,9 @@ from dlkit.objectives._terms import denoising
 class OdeRegression(Objective):
     """mean |G(z) - x0(z)|^2 over generated elements, x0(z) where DDIM with few steps takes the noise z.
 
+    To it comes the cross-entropy of the tokens of x0(z) under the logits of G(z), if it has a weight: between two texts
+    the square error asks for their mean, this for either.
+
     At its start a student that is asked at t = 1 writes the same text for every z, and score distillation then spreads
     it from one mode. Regression first makes it follow z.
 
@@ -24,16 +27,18 @@ class OdeRegression(Objective):
         pairs: teacher samples that are made before the first update: for the first sources of a shuffled epoch, and for
             those of further epochs, with other noise, if there are more pairs than sources.
         steps: DDIM steps of each.
+        tokens: weight of the tokens' cross-entropy.
     """
 
     needs: ClassVar[Needs] = Needs(roles=frozenset(), data="teacher_samples")
 
     pairs: int = Field(default=2048, ge=1, le=2**24)
     steps: int = Field(default=4, ge=1)
+    tokens: float = Field(default=0.0, ge=0)
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
         assert fake.target is not None  # promised by needs.data
-        return {"regression": denoising(fake.x0, fake.target, fake.cond.mask).mean()}
+        return fitted(fake.x0, fake.target, fake.cond.mask, roles.space, self.tokens)
 
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
         return {}

@@ -15,7 +15,7 @@ from dlkit.errors import UserError
 from dlkit.generator import OneStepGenerator, Teacher, load_teacher
 from dlkit.guidance import guided
 from dlkit.metrics._base import Metric
-from dlkit.objectives._base import Noised, Objective
+from dlkit.objectives._base import Noised, Objective, Terms
 from dlkit.objectives.adversarial import Adversarial
 from dlkit.part import from_spec
 from dlkit.randomness import Stream
@@ -182,13 +182,18 @@ class Distiller:
             weights = {name: tensor.clone() for name, tensor in stage.ema.state().items()}
             self.best = Best(weights, stage.number, stage.done, score)
 
+    @property
+    def codes(self) -> dict[str, Any]:
+        """What the student's sampler must know of its noise."""
+        return {} if self.recipe.codes is None else {"codes": self.recipe.codes, "codes_seed": self.seed}
+
     def student(self, weights: dict[str, Tensor]) -> OneStepGenerator:
         """A model of its own with the given backbone."""
         denoiser = sibling(self.teacher)
         checkpoint.load_module(denoiser.backbone, weights)
         steps = self.recipe.generator_steps
-        name = "one_step" if steps == 1 else "renoise"
-        sampler = from_spec(samplers, {"name": name, "steps": steps, "t_init": self.recipe.t_init})
+        name, codes = ("one_step", self.codes) if steps == 1 else ("renoise", {})
+        sampler = from_spec(samplers, {"name": name, "steps": steps, "t_init": self.recipe.t_init, **codes})
         changes = {"sampler": sampler.spec(), "decoder": self.recipe.decoder.spec(), "condition_dropout": 0.0}
         architecture = self.model.architecture.replace(**changes)
         recipe = Recipe.from_dict({**self.recipe.to_dict(), "model": self.model.recipe.model.model_dump(mode="json")})
@@ -223,18 +228,21 @@ class StageRun:
         student = sibling(whole.teacher)
         checkpoint.load_module(student.backbone, whole.best.weights)
         stream = Stream(whole.seed, f"stage{number}")
-        self.is_regression = self.settings.objective.needs.data == "teacher_samples"  # type: ignore[union-attr]
+        objective, adversary = self.settings.objective, whole.adversary
+        assert objective is not None
+        self.is_regression = objective.needs.data == "teacher_samples"
+        has_critic = not self.is_regression and (objective.needs.critic or adversary is not None)
         self.networks = (
-            Networks(whole.teacher, student)
-            if self.is_regression
-            else Networks.start(
+            Networks.start(
                 whole.teacher,
                 student,
-                whole.adversary,
+                adversary,
                 stream.named("head").integer(),
                 whole.recipe.guidance,
                 whole.model.tokenizer.pad_id,
             )
+            if has_critic
+            else Networks(whole.teacher, student)
         )
         self.studio = Studio(whole.recipe, self.settings, self.networks, stream)
         engine, recipe = whole.engine, whole.recipe
@@ -244,7 +252,7 @@ class StageRun:
         )
         self.generator_optimizer = engine.optimizer(student.backbone.parameters(), recipe.generator, self.lr_generator)
         self.critic_optimizer: torch.optim.Optimizer | None = None
-        if not self.is_regression:
+        if has_critic:
             parameters = self.networks.critic.parameters()
             self.critic_optimizer = engine.optimizer(parameters, recipe.critic, self.lr_critic)
         self.ema = Ema(student.backbone, recipe.ema)
@@ -253,8 +261,8 @@ class StageRun:
 
     @cached_property
     def samples(self) -> TeacherSamples:
-        """What a stage of regression learns from, made when it is first wanted: not in a stage that is done."""
-        whole, objective = self.whole, self.settings.objective
+        """What the stage's regression learns from, made when it is first wanted: not in a stage that is done."""
+        whole, objective = self.whole, self.settings.objective if self.is_regression else self.recipe.anchor
         return TeacherSamples(objective, self.studio, whole.corpus, whole.engine.device)  # type: ignore[arg-type]
 
     def is_time(self, every: int, done: int) -> bool:
@@ -265,8 +273,10 @@ class StageRun:
         """Critic updates, then one generator update."""
         steps, recipe = self.settings.steps, self.recipe
         set_lr(self.generator_optimizer, recipe.generator, self.lr_generator, step, steps)
-        if self.critic_optimizer is None:
-            values = self.regression_step(step)
+        if self.is_regression:
+            values = self.generator_update(self.teacher_sampled(step), step)
+        elif self.critic_optimizer is None:
+            values = self.generator_update(self.freshly_noised(step), step)
         else:
             if step == 0:
                 self.warm_up(self.critic_optimizer)
@@ -291,11 +301,20 @@ class StageRun:
         draw = self.draw("critic", k)
         return self.critic_update(self.generate(draw, "critic", k, graph=False), draw, k)
 
-    def regression_step(self, step: int) -> dict[str, Tensor]:
-        """The student alone learns, from samples of the teacher."""
+    def teacher_sampled(self, step: int) -> Noised:
+        """The student's texts of an update beside the teacher's from the same noise."""
         with self.whole.engine.autocast():
-            fake = self.samples.noised(self.recipe.batch_size, step)
-        return self.generator_update(fake, step)
+            return self.samples.noised(self.recipe.batch_size, step)
+
+    def freshly_noised(self, step: int) -> Noised:
+        """The student's texts of an update that no critic has seen."""
+        draw = self.draw("generator", step)
+        return self.noised(self.generate(draw, "generator", step, graph=True), draw, "generator", step, step)
+
+    def noised(self, generated: Tensor, draw: Draw, made_of: str, made_at: int, step: int) -> Noised:
+        """The student's texts of an update, noised."""
+        with self.whole.engine.autocast():
+            return self.studio.noised(generated, draw, "generator/fake", step, made_of=(made_of, made_at))
 
     def alternating_step(self, step: int) -> dict[str, Tensor]:
         """Algorithm 1: the critic's updates, then the generator's, on fresh samples or on those of the last."""
@@ -306,11 +325,8 @@ class StageRun:
         draw = self.draw("critic", last)
         generated = self.generate(draw, "critic", last, graph=plan.share_samples)
         values = self.critic_update(generated, draw, last)
-        if not plan.share_samples:
-            draw = self.draw("generator", step)
-            generated = self.generate(draw, "generator", step, graph=True)
-        with self.whole.engine.autocast():
-            fake = self.studio.noised(generated, draw, "generator/fake", step)
+        shared = plan.share_samples
+        fake = self.noised(generated, draw, "critic", last, step) if shared else self.freshly_noised(step)
         return values | self.generator_update(fake, step)
 
     def draw(self, name: str, step: int) -> Draw:
@@ -343,11 +359,21 @@ class StageRun:
         turn = Turn(self.networks, self.whole.adversary, critic=False)
         with self.whole.engine.autocast():
             terms = [(weight, objective.generator_terms(turn, fake)) for objective, _, weight in self.weighted()]
+            terms += self.anchored(turn, step)
         values = {f"generator_{name}": term for _, group in terms for name, term in group.items()}
         self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())
         norm = self.whole.engine.step(self.generator_optimizer, self.recipe.generator.clip)
         logged = self.is_time(self.recipe.run.log_every, step + 1)
         return detach(values) | {"generator_grad_norm": norm} | (gaps(fake) if logged else {})
+
+    def anchored(self, turn: Turn, step: int) -> list[tuple[float, Terms]]:
+        """The regression beside the objective, if there is one."""
+        anchor, weights = self.recipe.anchor, self.settings.weights
+        if anchor is None or self.is_regression:
+            return []
+        assert weights is not None
+        terms = anchor.generator_terms(turn, self.teacher_sampled(step))
+        return [(weights.c_anchor, {f"anchor_{name}": term for name, term in terms.items()})]
 
     def weighted(self) -> Iterator[tuple[Objective, float, float]]:
         """The objectives with their weights in the critic's and in the generator's turn; an adversary counts once."""

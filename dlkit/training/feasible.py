@@ -24,6 +24,7 @@ def check_steps(recipe: Recipe, teacher: Architecture) -> None:
     wanted = {"evaluation.steps": recipe.evaluation.steps}
     for number in range(len(recipe.stages)):
         wanted[f"steps of the objective of stage {number}"] = getattr(recipe.stage(number).objective, "steps", None)
+    wanted["anchor.steps"] = getattr(recipe.anchor, "steps", None)
     most = getattr(teacher.process.noise_schedule, "steps", None)
     for name, steps in wanted.items():
         if steps is not None and most is not None and steps > most:
@@ -63,14 +64,14 @@ def check_layer(recipe: Recipe, teacher: Architecture) -> None:
 def check_memory(recipe: Recipe, teacher: Architecture, device: torch.device) -> None:
     """The device can hold the teacher's samples that a stage of regression wants."""
     memory = total_memory(device)
-    for number in range(len(recipe.stages)):
-        objective = recipe.stage(number).objective
+    wanted = {f"pairs of the objective of stage {k}": recipe.stage(k).objective for k in range(len(recipe.stages))}
+    for name, objective in {**wanted, "anchor.pairs": recipe.anchor}.items():
         if memory is None or objective is None or objective.needs.data != "teacher_samples":
             continue
         pairs: int = objective.pairs  # type: ignore[attr-defined]  # promised by needs.data
         needed = TeacherSamples.bytes(pairs, teacher.seq_len, teacher.space.dim)  # type: ignore[attr-defined]
         if needed > memory:
             raise UserError(
-                f"pairs of the objective of stage {number}: {pairs} teacher samples take {needed / 2**30:.1f} GiB, and "
-                f"{device} has {memory / 2**30:.1f} GiB; take fewer"
+                f"{name}: {pairs} teacher samples take {needed / 2**30:.1f} GiB, and {device} has "
+                f"{memory / 2**30:.1f} GiB; take fewer"
             )

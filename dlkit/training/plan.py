@@ -12,24 +12,31 @@ def describe(recipe: Recipe, number: int) -> list[str]:
     objective, times = stage.objective, stage.time_sampler
     assert objective is not None
     assert times is not None
-    learns = objective.needs.data != "teacher_samples"  # whether a critic does
+    fits = objective.needs.data == "teacher_samples"
+    learns = not fits and (objective.needs.critic or recipe.adv is not None)  # whether a critic does
     matched = "adv alone" if objective.is_adversary else shown(objective.spec())
     head = (
         f"stage {number + 1} of {len(recipe.stages)}: {stage.steps} generator updates of {recipe.batch_size} samples "
         f"with {matched}"
     )
     rates.append(f"generator {_rate(recipe.generator, stage.lr_generator)}")
+    student, guidance = _line("student", _student(recipe)), recipe.guidance
+    if fits:
+        return [f"{head}; no critic", student, _line("rates", rates[0])]
+    anchor = [] if recipe.anchor is None else [_line("anchor", shown(recipe.anchor.spec()))]
+    noised = _line("noised at", shown(times.spec()))
     if not learns:
-        return [f"{head}; no critic", _line("student", _student(recipe)), _line("rates", rates[0])]
+        return [f"{head}; no critic", *anchor, student, noised, _line("rates", rates[0])]
     rates.append(f"critic {_rate(recipe.critic, stage.lr_critic)}")
     return [
         head,
         _line("adversary", "none" if recipe.adv is None else shown(recipe.adv.spec())),
+        *anchor,
         _line("plan", _plan(recipe.plan, stage.critic_warmup)),
-        _line("student", _student(recipe)),
-        _line("noised at", shown(times.spec())),
+        student,
+        noised,
         _line("rates", ", ".join(rates)),
-        *([_line("guidance", _guidance(recipe.guidance))] if recipe.guidance.is_used else []),
+        *([_line("guidance", _guidance(guidance))] if guidance.is_used else []),
     ]
 
 
@@ -61,7 +68,8 @@ def _student(recipe: Recipe) -> str:
     """Where it is asked."""
     grid = Renoise(steps=recipe.generator_steps, t_init=recipe.t_init).times
     if len(grid) == 1:
-        return f"1 step, from noise at t = {grid[0]:g}"
+        noise = "noise" if recipe.codes is None else f"one of {recipe.codes} noises"
+        return f"1 step, from {noise} at t = {grid[0]:g}"
     came = {"noised_data": "noised real text", "backward_simulation": "its own noised text of the step before"}
     return (
         f"{len(grid)} steps at t = {', '.join(f'{t:.4g}' for t in grid)}, each sample at one of them; from noise at "

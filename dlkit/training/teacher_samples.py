@@ -14,7 +14,7 @@ CHUNK = 256
 
 
 class TeacherSamples:
-    """Sources, noise z and x0(z) = DDIM(teacher, z), all held in memory: see :meth:`bytes`.
+    """Sources and x0(z) = DDIM(teacher, z), held in memory: see :meth:`bytes`; z is drawn again where it is wanted.
 
     They are a function of seed, teacher and data, so a resumed run makes them again instead of storing them.
 
@@ -31,26 +31,29 @@ class TeacherSamples:
         rows = studio.stream.named("pairs/rows").integer()
         self.draw = corpus.draw(objective.pairs, 0, rows, device)
         pieces = torch.arange(objective.pairs).split(CHUNK)
-        self.z = torch.cat([studio.noise(self.draw.rows(piece), "pairs", 0) for piece in pieces])
         self.x0 = torch.cat([self._sample(piece, objective.steps) for piece in pieces])
 
     @staticmethod
     def bytes(pairs: int, seq_len: int, dim: int) -> int:
-        """Memory that is held: z and x0, pairs x seq_len x dim numbers of four bytes each."""
-        return 2 * 4 * pairs * seq_len * dim
+        """Memory that is held: x0, pairs x seq_len x dim numbers of four bytes each."""
+        return 4 * pairs * seq_len * dim
 
     @torch.no_grad()
     def _sample(self, piece: torch.Tensor, steps: int) -> torch.Tensor:
         cond = self.studio.condition(self.draw.rows(piece))
-        return Ddim(steps=steps).sample(self.studio.networks.teacher, cond, lambda _: self.z[piece])
+        return Ddim(steps=steps).sample(self.studio.networks.teacher, cond, lambda _: self.z(piece))
+
+    def z(self, rows: torch.Tensor) -> torch.Tensor:
+        """The noise that the teacher's samples ``rows`` began from."""
+        return self.studio.noise(self.draw.rows(rows), "pairs", 0)
 
     def noised(self, batch_size: int, step: int) -> Noised:
         """The student's texts of one update beside the teacher's.
 
         From noise nothing else is noised, and t = 0. On a path the student is asked at alpha x0 + sigma z.
         """
-        piece = batch_indices(len(self.z), batch_size, step, self.order)
-        draw, z, target = self.draw.rows(piece), self.z[piece], self.x0[piece]
+        piece = batch_indices(len(self.x0), batch_size, step, self.order)
+        draw, z, target = self.draw.rows(piece), self.z(piece), self.x0[piece]
         cond = self.studio.condition(draw)
         if self.path:
             t = self.studio.times(self.studio.stream.named("pairs/time").at(step).uniform(draw.index))

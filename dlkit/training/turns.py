@@ -9,15 +9,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dlkit.denoiser import Denoiser, Prediction, frozen_call
+from dlkit.diffusion.codes import one_of
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.guidance import guided, null_state
-from dlkit.objectives._base import Noised
+from dlkit.objectives._base import ORIGIN, Noised
 from dlkit.objectives.adversarial import Adversarial
 from dlkit.randomness import Stream
 from dlkit.recipe import Guidance, Recipe, Stage
 from dlkit.samplers.renoise import Renoise
-from dlkit.spaces.embedding import sigma_0_noised
+from dlkit.spaces.embedding import EmbeddingSpace, sigma_0_noised
 from dlkit.training.data import Draw
 
 
@@ -90,6 +91,7 @@ class Turn:
     def __init__(self, networks: Networks, adversary: Adversarial | None, critic: bool) -> None:
         self.networks, self.adversary, self.critic = networks, adversary, critic
         self.process: GaussianProcess = networks.teacher.process
+        self.space: EmbeddingSpace = networks.teacher.space
         self.read = None if adversary is None else adversary.features  # the role whose features the head reads
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
@@ -127,7 +129,8 @@ class Studio:
     """Makes the states of a turn: generated or real, clean and noised.
 
     Args:
-        recipe: its ``t_init``, ``generator_steps``, ``generator_input``, ``x0_noise`` and ``guidance`` are used.
+        recipe: its ``t_init``, ``codes``, ``generator_steps``, ``generator_input``, ``x0_noise`` and ``guidance`` are
+            used.
         stage: its ``time_sampler`` is used.
         networks: of the stage.
         stream: of the stage; every use below it has its own name.
@@ -143,8 +146,9 @@ class Studio:
         return Condition(self.space.embed(draw.batch.ids), draw.batch.mask)
 
     def noise(self, draw: Draw, name: str, step: int) -> Float[Tensor, "b l d"]:
-        """z, a function of the number of each sample."""
-        return self.stream.named(f"{name}/z").at(step).normal(draw.index, draw.batch.ids.shape[1], self.space.dim)
+        """z, a function of the number of each sample; one of the codes, if the Recipe has some."""
+        z = self.stream.named(f"{name}/z").at(step).normal(draw.index, draw.batch.ids.shape[1], self.space.dim)
+        return one_of(z, self.recipe.codes, self.stream.seed)
 
     def generated(self, draw: Draw, name: str, step: int) -> Float[Tensor, "b l d"]:
         """e = G(z, t_init), with the true source embeddings at the source positions.
@@ -200,11 +204,20 @@ class Studio:
         """Times of the stage's distribution from uniforms."""
         return self.stage.time_sampler.sample(u, self.process.noise_schedule)
 
-    def noised(self, x0: Float[Tensor, "b l d"], draw: Draw, name: str, step: int, dropout: float = 0.0) -> Noised:
+    def noised(
+        self,
+        x0: Float[Tensor, "b l d"],
+        draw: Draw,
+        name: str,
+        step: int,
+        dropout: float = 0.0,
+        made_of: tuple[str, int] | None = None,
+    ) -> Noised:
         """Noise states at times of the stage's distribution; generated and real text go the same way.
 
         Args:
             dropout: share of samples that lose their source.
+            made_of: name and step of the noise that the text was generated from.
         """
         stream = self.stream.named(name).at(step)
         shape = x0.shape[1:]
@@ -216,5 +229,10 @@ class Studio:
             cond = cond.dropped(null_state(self.networks.teacher, self.networks.null_id), lost)
         t = self.times(stream.named("time").uniform(draw.index))
         eps = stream.named("eps").normal(draw.index, *shape)
-        noise = lambda use: stream.named(use).normal(draw.index, *shape)  # noqa: E731
+
+        def noise(use: str) -> Tensor:
+            if use == ORIGIN and made_of is not None:
+                return self.noise(draw, *made_of)
+            return stream.named(use).normal(draw.index, *shape)
+
         return Noised(x0, self.process.q_sample(x0, t, eps, cond), t, cond, noise=noise)

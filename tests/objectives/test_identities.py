@@ -24,6 +24,7 @@ from dlkit.objectives.f_distill import FDistill
 from dlkit.objectives.sid import Sid
 from dlkit.part import from_spec
 from dlkit.randomness import Stream
+from dlkit.spaces.embedding import EmbeddingSpace
 
 L, D = 5, 3
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
@@ -38,6 +39,7 @@ CASES: list[dict[str, Any]] = [
     *({"name": "adversarial", "loss": loss, "r1": 1.0, "r2": 2.0} for loss in get_args(Loss)),
     {"name": "ode_regression"},
     {"name": "reflow"},
+    *({"name": "refine", "noise": noise} for noise in ("own", "fresh")),
 ]
 
 
@@ -52,6 +54,7 @@ class PositionRoles:
     seed: int
     pooled: bool = False
     process: GaussianProcess = field(default_factory=GaussianProcess)
+    space: EmbeddingSpace = field(default_factory=lambda: EmbeddingSpace(7, D).double())
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
         return self._network("teacher", noised, graph)

@@ -27,6 +27,7 @@ from dlkit.objectives.fisher import Fisher
 from dlkit.objectives.moment_matching import MomentMatching
 from dlkit.objectives.ode_regression import OdeRegression
 from dlkit.objectives.sid import Sid
+from dlkit.spaces.embedding import EmbeddingSpace
 
 MASK = torch.tensor([[False, True, True], [False, False, True]])
 
@@ -36,6 +37,7 @@ class LinearRoles:
     """Scores that are multiples of their input; the calls are written down."""
 
     process: GaussianProcess = field(default_factory=GaussianProcess)
+    space: EmbeddingSpace = field(default_factory=lambda: EmbeddingSpace(5, 4))
     calls: list[str] = field(default_factory=list)
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:

@@ -262,6 +262,7 @@ class ExactMixture:
     """The roles of a student whose texts are, with equal shares, those of each of its steps."""
 
     process = PROCESS
+    space = EmbeddingSpace(3, 1)
 
     def __init__(self, parts: list[Gaussian]) -> None:
         self.parts = parts

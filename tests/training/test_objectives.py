@@ -162,7 +162,7 @@ def test_reflow_asks_on_the_way_from_noise_to_text(teacher: Path, data: Path, tm
     assert noised.target is not None
     rows = [int((samples.x0 == target).all((1, 2)).nonzero()[0]) for target in noised.target]
     process, cond = stage.studio.process, noised.cond
-    assert_close(noised.x_t, process.q_sample(noised.target, noised.t, samples.z[rows], cond))
+    assert_close(noised.x_t, process.q_sample(noised.target, noised.t, samples.z(torch.tensor(rows)), cond))
     assert_close(noised.x0, cond.apply(stage.networks.student.predict(noised.x_t, noised.t, cond).x0))
     assert 0 < float(noised.t.min()) < float(noised.t.max()) <= 0.5
     assert not torch.equal(samples.noised(6, 2).t, noised.t)

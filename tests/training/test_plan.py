@@ -60,7 +60,7 @@ def test_adversaries() -> None:
 
 def test_nothing_is_said_of_a_critic_where_none_learns() -> None:
     lines = told(stages=[{"steps": 2, "objective": {"name": "ode_regression", "pairs": 10, "steps": 3}}], plan="dmd2")
-    assert lines["head"].endswith("with ode_regression(pairs=10, steps=3); no critic")
+    assert lines["head"].endswith("with ode_regression(pairs=10, steps=3, tokens=0.0); no critic")
     assert lines.keys() == {"head", "student", "rates"}
     assert lines["rates"] == "generator 1e-05"
 
@@ -87,3 +87,12 @@ def test_a_run_says_it(teacher: Path, data: Path, tmp_path: Path, monkeypatch: p
     distill(made, teacher, data, tmp_path / "run", reporter=tiny.QUIET)
     plan = [*describe(made, 0), *describe(made, 1)]
     assert [line for line in said if line in plan] == plan
+
+
+def test_anchor_and_codes() -> None:
+    lines = told(objective="refine", anchor=True, codes=64)
+    assert lines["head"].endswith("; no critic")
+    assert lines["anchor"].startswith("ode_regression(pairs=2048")
+    assert lines["student"].startswith("1 step, from one of 64 noises at t = ")
+    assert "noised at" in lines
+    assert "plan" in told(objective="refine", anchor=True, adv=True)
