@@ -117,7 +117,7 @@ def test_a_stage_is_filled_from_the_recipe() -> None:
 OBJECTIVES = ", ".join(objectives.names())
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"objctive": "sid"}, "unknown key 'objctive'; did you mean 'objective'?"),
-    ({"zzz": 1}, "unknown key 'zzz'; known: objective, adv, decoder, "),
+    ({"zzz": 1}, "unknown key 'zzz'; known: objective, adv, anchor, "),
     ({"objective": "sdi"}, "objectives: nothing is called 'sdi'; did you mean 'sid'?"),
     (
         {"objective": {"mu": 1.0}},
