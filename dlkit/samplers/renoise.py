@@ -19,7 +19,7 @@ from dlkit.samplers._base import Noise, Observer, Sampler
 class Renoise(Sampler):
     """e_1 = G(z, t_1); e_k = G(alpha(t_k) e_{k-1} + sigma(t_k) z_k, t_k), with t_k = t_init (1 - (k - 1) / steps).
 
-    The paper does not give its times; evenly spaced ones are this project's choice.
+    The paper does not give its times; evenly spaced ones are this project's choice. None is below the schedule's t_min.
 
     Attributes:
         steps: calls.
@@ -32,11 +32,12 @@ class Renoise(Sampler):
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
-        x = denoiser.process.prior(noise(0))
+        process = denoiser.process
+        lowest, x = process.noise_schedule.t_min, process.prior(noise(0), self.t_init)
         for k in range(self.steps):
-            now = self.t_init * (1.0 - k / self.steps)
+            now = max(self.t_init * (1.0 - k / self.steps), lowest)
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
-            x_t = x if k == 0 else denoiser.process.q_sample(x, t, noise(k), cond)
+            x_t = x if k == 0 else process.q_sample(x, t, noise(k), cond)
             x = cond.apply(denoiser.predict(x_t, t, cond).x0)
             if observe is not None:
                 observe(k, now, x_t, x)

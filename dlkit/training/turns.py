@@ -132,7 +132,7 @@ class Studio:
     def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """What the student makes of noise, asked at t_init."""
         t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
-        return self.denoised(cond, self.process.prior(z), t)
+        return self.denoised(cond, self.process.prior(z, self.recipe.t_init), t)
 
     def denoised(self, cond: Condition, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
         """What the student makes of a state."""
