@@ -62,6 +62,10 @@ class Schedule(Part):
         """log(alpha^2 / sigma^2); infinite at t = 0."""
         return 2.0 * (torch.log(self.alpha(t)) - torch.log(self.sigma(t)))
 
+    def d_log_snr(self, t: Times) -> Coefficients:
+        """d log SNR / dt = 2 (d_alpha / alpha - d_sigma / sigma); infinite where one of them is 0."""
+        return 2.0 * (self.d_alpha(t) / self.alpha(t) - self.d_sigma(t) / self.sigma(t))
+
     def network_time(self, t: Times) -> Times:
         """What the network is fed: 1000 t, which a sinusoid made for a thousand steps can tell apart."""
         return 1000.0 * t.double()
@@ -79,12 +83,14 @@ class Schedule(Part):
         Raises:
             ValueError: the schedule has no so many steps.
         """
+        self._has_so_many(steps)
         low = self.t_min
-        return [1.0, *(low + (1.0 - low) * (j / self._at_least_one(steps)) for j in reversed(range(steps - 1)))]
+        return [1.0, *(low + (1.0 - low) * (j / steps) for j in reversed(range(steps - 1)))]
 
     def even(self, steps: int) -> list[float]:
         """The same number of times with the same ends, evenly spaced. Raises as :meth:`grid` does."""
-        spacing = (1.0 - self.t_min) / max(self._at_least_one(steps) - 1, 1)
+        self._has_so_many(steps)
+        spacing = (1.0 - self.t_min) / max(steps - 1, 1)
         return [1.0, *(self.t_min + j * spacing for j in reversed(range(steps - 1)))]
 
     def respaced(self, spec: str) -> list[float]:
@@ -95,11 +101,9 @@ class Schedule(Part):
         """
         raise UserError(f"grid {spec!r}: the schedule {self.registered_name!r} has no steps to choose from; use 'even'")
 
-    @staticmethod
-    def _at_least_one(steps: int) -> int:
+    def _has_so_many(self, steps: int) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
-        return steps
 
 
 class ContinuousSchedule(Schedule):

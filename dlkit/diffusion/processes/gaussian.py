@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import PrivateAttr
 from torch import Tensor
 
 from dlkit import schedules
@@ -52,19 +52,21 @@ class GaussianProcess(Part):
     schedule: part_of(schedules.registry) = "sqrt"  # type: ignore[valid-type]
     model_config = {"validate_default": True}
     learns_mean: ClassVar[bool] = False
-    _mean: Tensor | None = PrivateAttr(default=None)
 
-    @property
+    def model_post_init(self, context: Any, /) -> None:
+        _ = self.mean  # made now, because a compiled graph cannot make it
+
+    @cached_property
     def mean(self) -> Tensor | None:
         """m, shape [d], or None where it is 0."""
-        return self._mean
+        return None
 
     def around(self, mean: Float[Tensor, " d"] | None) -> Self:
         """This process with another m. The tensor is shared: gradients reach it."""
-        if mean is self._mean:
+        if mean is self.mean:
             return self
         shifted = self.model_copy()
-        shifted._mean = mean
+        shifted.__dict__["mean"] = mean  # no private attribute of pydantic's, as their look-up breaks a compiled graph
         return shifted
 
     @property
@@ -97,7 +99,7 @@ class GaussianProcess(Part):
         """
         if isinstance(self.schedule, VarianceExploding):
             return self.sigma(eps.new_full((len(eps),), t, dtype=torch.float64), eps) * eps
-        return eps if self._mean is None else eps + self._mean
+        return eps if self.mean is None else eps + self.mean
 
     def network_input(
         self, x_t: Float[Tensor, "b *n"], t: Float[Tensor, " b"], cond: Condition | None = None
@@ -202,7 +204,7 @@ class GaussianProcess(Part):
 
     def _shifted(self, x: Float[Tensor, "b *n"], share: Float[Tensor, "b *m"]) -> Float[Tensor, "b *n"]:
         """x + share m."""
-        return x if self._mean is None else x + share * self._mean.to(x.dtype)
+        return x if self.mean is None else x + share * self.mean.to(x.dtype)
 
 
 def _broadcast(coefficient: Float[Tensor, "b *l"], like: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:
