@@ -133,9 +133,9 @@ class GridSampler(Walk):
     """A walk down a grid t_1 > t_2 > ... > t_n > 0, and from t_n to 0.
 
     Attributes:
-        grid: "even" for evenly spaced times from 1 to the lowest the schedule has, both included; "nested" for times with
-            the same ends that are all in the grid of twice as many steps; or a respacing string of the original, such
-            as "ddim20" or "4,6,10", whose number of steps ``steps`` then is.
+        grid: "even" for evenly spaced times from 1 to the lowest the schedule has, both included; "nested" for times
+            with the same ends that are all in the grid of twice as many steps; or a respacing string of the original,
+            such as "ddim20" or "4,6,10", whose number of steps ``steps`` then is.
     """
 
     grid: str = "even"

@@ -1,4 +1,4 @@
-"""What a schedule is, and what those have in common that keep the variance, that let it explode, or that have a grid."""
+"""What a schedule is, and what is common to those that keep the variance, let it explode, or have steps."""
 
 import math
 from abc import abstractmethod
@@ -23,9 +23,9 @@ class Schedule(Part):
     At t = 0 the text is clean: alpha = 1, sigma = 0. From there on alpha does not rise, sigma does not fall, and the
     log SNR falls. Nothing else is assumed: alpha^2 + sigma^2 may be anything.
 
-    Times and results are float64: near t = 0 differences such as 1 - alpha lose their digits in float32. What depends on
-    times is a pure function of tensors, without a look at their values: it compiles into one graph, and never makes the
-    host wait for the device.
+    Times and results are float64: near t = 0 differences such as 1 - alpha lose their digits in float32. What depends
+    on times is a pure function of tensors, without a look at their values: it compiles into one graph, and never makes
+    the host wait for the device.
     """
 
     @property

@@ -57,15 +57,19 @@ class PerPositionSchedule(VariancePreserving, DiscreteSchedule):
             raise ValueError("give either table, the rows of alpha_bar, or file, which holds them")
         if file is not None:
             table = read_table(file)
-        return {"steps": len(table), **settings, "table": table, "file": None}
+        steps = {"steps": len(table)} if isinstance(table, list | tuple) else {}
+        return {**steps, **settings, "table": table, "file": None}
 
     @model_validator(mode="after")
     def _table_falls(self) -> "PerPositionSchedule":
-        rows: tuple[tuple[float, ...], ...] = self.table or ()
+        rows = self._rows
         if len(rows) != self.steps:
             raise ValueError(f"steps={self.steps} contradicts the table, which has {len(rows)} rows; leave steps out")
         if len(widths := {len(row) for row in rows}) != 1 or widths == {0}:
-            raise ValueError(f"the rows of the table have {min(widths)} to {max(widths)} numbers; each must have one for each position")
+            raise ValueError(
+                f"the rows of the table have {min(widths)} to {max(widths)} numbers; "
+                "each must have one for each position"
+            )
         values = torch.tensor([[1.0] * len(rows[0]), *rows], dtype=torch.float64)
         wrong = ~((values.diff(dim=0) < 0) & (values[1:] > 0))
         if wrong.any():
@@ -85,15 +89,19 @@ class PerPositionSchedule(VariancePreserving, DiscreteSchedule):
         return hash((type(self), self.table))
 
     @property
+    def _rows(self) -> tuple[tuple[float, ...], ...]:
+        assert self.table is not None  # that of the file, if not given
+        return self.table
+
+    @property
     def positions(self) -> int:
         """l, the length of the texts."""
-        assert self.table is not None  # as validated
-        return len(self.table[0])
+        return len(self._rows[0])
 
     @cached_property
     def _columns(self) -> Constant:
         """alpha_bar [l, T + 1] from t = 0 on."""
-        rows = torch.tensor(self.table, dtype=torch.float64)
+        rows = torch.tensor(self._rows, dtype=torch.float64)
         return Constant(torch.cat((torch.ones_like(rows[:1]), rows)).T.contiguous())
 
     def _around(

@@ -79,14 +79,15 @@ def has_its_derivatives(part: Schedule) -> None:
     for name in ("alpha", "sigma", "log_snr"):
         t = inner_times().requires_grad_()
         values = getattr(part, name)(t) + 0.0 * shaped(part, t)  # a constant does not depend on t
-        for value, slope in zip(values.reshape(len(t), -1).T, getattr(part, f"d_{name}")(t).reshape(len(t), -1).T):
+        slopes = getattr(part, f"d_{name}")(t)
+        for value, slope in zip(values.reshape(len(t), -1).T, slopes.reshape(len(t), -1).T, strict=True):
             (wanted,) = torch.autograd.grad(value.sum(), t, retain_graph=True)
             require_close(slope.detach(), wanted, f"d_{name} is not the slope of {name}", 1e-8, 1e-12)
 
 
 @promise()
 def has_grids(part: Schedule) -> None:
-    """grid(n) and even(n) have n falling times from 1, from two on the last is t_min, and grid(n) is part of grid(2n)."""
+    """grid(n) and even(n) have n times falling from 1, at last to t_min, and grid(n) is part of grid(2n)."""
     for name, n in itertools.product(("grid", "even"), (1, 2, 5)):
         times = getattr(part, name)(n)
         require(len(times) == n, f"{name}({n}) has {len(times)} times")

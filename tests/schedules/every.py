@@ -29,7 +29,7 @@ def steps(low: int, high: int = 400) -> st.SearchStrategy[dict[str, Any]]:
 
 def between(low: float, high: float) -> st.SearchStrategy[float]:
     """Evenly on a logarithmic scale."""
-    return st.floats(math.log(low), math.log(high)).map(math.exp)
+    return st.floats(math.log(low), math.log(high)).map(lambda u: min(max(math.exp(u), low), high))
 
 
 SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {

@@ -192,7 +192,9 @@ def test_nothing_looks_at_a_value(name: str) -> None:
     process = tried(name)
     assert all(value.is_meta for value in everything(process, "meta"))
     x, t = torch.empty(3, process.noise_schedule.positions or 5, 2, device="meta"), torch.empty(3, device="meta")
-    posterior = process.posterior(x, x, t.double(), t.double())  # not compiled, as shape checks in dataclasses never rest
+    posterior = process.posterior(
+        x, x, t.double(), t.double()
+    )  # not compiled, as shape checks in dataclasses never rest
     assert all(value.is_meta for value in (posterior.mean, posterior.std, posterior.std_large))
 
 

@@ -40,9 +40,9 @@ class Posterior:
 class GaussianProcess(Part):
     """x_t = m + alpha(t) (x0 - m) + sigma(t) eps, eps ~ N(0, I), where the mean m of the prior is 0 here.
 
-    Times have shape [b] and are broadcast over the rest of the state; where the schedule knows positions, alpha and sigma
-    are [b, l] and each position has its own. Coefficients are computed in float64 and rounded to the state's dtype once.
-    The variance need not be kept: alpha and sigma are whatever the schedule says.
+    Times have shape [b] and are broadcast over the rest of the state; where the schedule knows positions, alpha and
+    sigma are [b, l], and each position has its own. Coefficients are computed in float64 and rounded to the state's
+    dtype once. The variance need not be kept: alpha and sigma are whatever the schedule says.
 
     Attributes:
         schedule: gives alpha and sigma.
@@ -66,7 +66,8 @@ class GaussianProcess(Part):
         if mean is self.mean:
             return self
         shifted = self.model_copy()
-        shifted.__dict__["mean"] = mean  # no private attribute of pydantic's, as their look-up breaks a compiled graph
+        # no private attribute of pydantic's, as their look-up breaks a compiled graph
+        object.__setattr__(shifted, "mean", mean)
         return shifted
 
     @property

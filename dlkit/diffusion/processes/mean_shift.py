@@ -35,9 +35,8 @@ class MeanShift(GaussianProcess):
     @model_validator(mode="after")
     def _texts_fade(self) -> Self:
         if isinstance(self.schedule, VarianceExploding):
-            raise ValueError(
-                f"schedule {self.schedule.registered_name!r} never lets texts fade into a mean; use the process gaussian"
-            )
+            name = self.schedule.registered_name
+            raise ValueError(f"schedule {name!r} never lets texts fade into a mean; use the process gaussian")
         return self
 
     def absorb(
