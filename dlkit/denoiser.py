@@ -65,7 +65,8 @@ class Denoiser(nn.Module):
         """See :meth:`predict`."""
         x_t = x_t if cond is None else cond.apply(x_t)
         time = self.process.noise_schedule.network_time(t)
-        x0, features = self.backbone(x_t, time, taps if "features" in want else None)
+        x_in = self.process.network_input(x_t, t, cond)
+        x0, features = self.backbone(x_in, time, taps if "features" in want else None)
         value = x0 if to is None else self.process.convert(x0, x_t, t, "x0", to)
         logits = self.space.logits(x0) if "logits" in want else None
         return Prediction(x0, value, logits, features)

@@ -104,6 +104,13 @@ class Model(Spec):
             raise ValueError(f"seq_len={self.seq_len} is more than backbone.max_positions={most}; change one of them")
         return self
 
+    @model_validator(mode="after")
+    def _schedule_knows_every_position(self) -> Self:
+        known = getattr(getattr(self.process, "schedule", None), "positions", None)
+        if known not in (None, self.seq_len):
+            raise ValueError(f"seq_len={self.seq_len} is not the {known} positions of the schedule; change one of them")
+        return self
+
 
 class Fit(Spec):
     """How ``dlkit train`` fits a teacher.

@@ -39,6 +39,13 @@ class Architecture(Spec):
             raise ValueError(f"seq_len={self.seq_len} is more than backbone.max_positions={most}")
         return self
 
+    @model_validator(mode="after")
+    def _schedule_knows_every_position(self) -> Self:
+        known = getattr(getattr(self.process, "schedule", None), "positions", None)
+        if known not in (None, self.seq_len):
+            raise ValueError(f"seq_len={self.seq_len} is not the {known} positions of the schedule")
+        return self
+
     def build(self, seed: int = 0) -> Denoiser:
         """A network with fresh weights, a function of the seed alone."""
         with torch.random.fork_rng(devices=[]):

@@ -31,7 +31,7 @@ class Diffuseq(TeacherFamily):
 
         mse          |x_start - x0(x_t)|^2, with the bare embedding as target at the lowest time
         decoder_nll  cross-entropy of the tokens given x_start, which keeps embeddings apart
-        tT           |alpha(1) x_start|^2, nearly zero under the sqrt schedule
+        tT           |alpha(1) x_start|^2 as the network sees it, nearly zero under most schedules
 
     with x_start = E[w] + sigma_0 eps_0 and the source of x_t held at x_start (the noisy anchor of the original). With
     the process ``mean_shift`` (DiffuSeq-v2, arXiv 2310.05793) some tokens of x_t are absorbed, and there is
@@ -64,11 +64,11 @@ class Diffuseq(TeacherFamily):
         lowest = (batch.t <= process.noise_schedule.t_min)[:, None, None]
         logits = rearrange(space.logits(x_start), "b l v -> (b l) v")
         nll = F.cross_entropy(logits, batch.ids.flatten(), reduction="none")
-        alpha_1 = process.alpha(torch.ones_like(batch.t), x_start)
+        end = torch.ones_like(batch.t)
         terms = {
             "mse": (torch.where(lowest, x_mean, x_start) - x0).square().mean((1, 2)),
             "decoder_nll": nll.view_as(batch.ids).mean(1),
-            "tT": (alpha_1 * x_start).square().mean((1, 2)),
+            "tT": process.network_input(process.alpha(end, x_start) * x_start, end).square().mean((1, 2)),
         }
         if space.mean_embed is not None:
             terms["mean_norm"] = (self.reg_rate * space.mean_embed.norm()).expand_as(terms["mse"])
