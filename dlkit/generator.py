@@ -24,6 +24,7 @@ from dlkit.decoders._base import Decoder
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion import processes
 from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.parameterization import Source
 from dlkit.errors import Notice, UserError
 from dlkit.files import atomic_folder, read_json, write_json
 from dlkit.metrics._mbr import mbr as choose_by_mbr
@@ -46,6 +47,7 @@ class Architecture(Spec):
 
     Attributes:
         family, space, process, backbone, decoder, sampler: parts; the sampler is the one used when none is named.
+        prediction: what the backbone puts out.
         vocab_size, seq_len, overlong: the text side.
     """
 
@@ -55,6 +57,7 @@ class Architecture(Spec):
     backbone: part_of(backbones.registry)  # type: ignore[valid-type]
     decoder: part_of(decoders.registry)  # type: ignore[valid-type]
     sampler: part_of(samplers.registry)  # type: ignore[valid-type]
+    prediction: Source = "x0"
     vocab_size: int = Field(ge=1, le=10_000_000)
     seq_len: int = Field(ge=8)
     overlong: Literal["truncate", "refuse"] = "truncate"
@@ -71,7 +74,7 @@ class Architecture(Spec):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             space = self.space.build(self.vocab_size)
-            return Denoiser(space, self.process, self.backbone.build(space.dim))
+            return Denoiser(space, self.process, self.backbone.build(space.dim), self.prediction)
 
 
 class TextModel:
@@ -318,6 +321,7 @@ class Teacher(TextModel):
             "space": parts.space,
             "process": parts.process,
             "backbone": parts.backbone,
+            "prediction": parts.prediction,
             "seq_len": parts.seq_len,
         }
         recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit))
@@ -340,6 +344,7 @@ class Teacher(TextModel):
             tokenizer_spec=self.recipe.model.tokenizer,
             state=self.denoiser.state_dict(),
             fit=self.recipe.fit.model_dump(mode="json"),
+            prediction=arch.prediction,
         )
 
 
@@ -390,7 +395,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _architecture(config: dict[str, Any], folder: Path) -> Architecture:
     fields = {key: value for key, value in config.items() if key in Architecture.model_fields}
-    missing = sorted(Architecture.model_fields.keys() - fields.keys() - {"overlong"})
+    required = {name for name, field in Architecture.model_fields.items() if field.is_required()}
+    missing = sorted(required - fields.keys())
     if missing:
         raise UserError(f"{folder / 'config.json'} lacks {', '.join(missing)}; restore the file from a copy")
     return validated(Architecture, fields, str(folder / "config.json"))
