@@ -47,7 +47,8 @@ class Denoiser(nn.Module):
         self, space: EmbeddingSpace, process: GaussianProcess, backbone: nn.Module, prediction: Source = "x0"
     ) -> None:
         super().__init__()
-        self.space, self._process, self.backbone, self.prediction = space, process, backbone, prediction
+        self.space, self._process, self.backbone = space, process, backbone
+        self.prediction: Source = prediction
         if process.learns_mean:
             space.learn_mean()
 

@@ -204,7 +204,7 @@ def test_what_is_refused() -> None:
 
 @pytest.mark.compile
 def test_the_hub_is_one_graph() -> None:
-    """It neither breaks a compiled graph nor changes in it."""
+    """Nothing in it breaks a graph or syncs with the host."""
     schedule, value, x_t, t = GaussianProcess().noise_schedule, state(0), state(1), at(0.3)
 
     slopes = lambda: (schedule.d_alpha(t), schedule.d_sigma(t))  # noqa: E731
@@ -214,6 +214,6 @@ def test_the_hub_is_one_graph() -> None:
         return [level.value(*level.pair(value, source, x_t), to) for source, to in PAIRS]
 
     torch.compiler.reset()
-    compiled = torch.compile(everything, fullgraph=True)
+    compiled = torch.compile(everything, fullgraph=True, backend="eager")
     for found, wanted in zip(compiled(value, x_t), everything(value, x_t), strict=True):
         assert_close(found, wanted)
