@@ -64,10 +64,11 @@ class Diffuseq(TeacherFamily):
         x_t = cond.apply(noised(process, x_start, batch))
         found = denoiser.predict(x_t, batch.t, cond, to=denoiser.learned).value
         lowest = (batch.t <= process.noise_schedule.t_min)[:, None, None]
-        wanted = process.convert(torch.where(lowest, x_mean, x_start), x_t, batch.t, "x0", denoiser.learned)
         logits = rearrange(space.logits(x_start), "b l v -> (b l) v")
         nll = F.cross_entropy(logits, batch.ids.flatten(), reduction="none")
         alpha_1 = process.alpha(torch.ones_like(batch.t), x_start)
+        target = torch.where(lowest, x_mean, x_start)
+        wanted = process.convert(target, x_t, batch.t, "x0", denoiser.learned)
         terms = {
             "mse": (wanted - found).square().mean((1, 2)),
             "decoder_nll": nll.view_as(batch.ids).mean(1),

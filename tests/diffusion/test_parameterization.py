@@ -202,6 +202,19 @@ def test_what_is_refused() -> None:
         convert(GaussianProcess(), x_t, x_t, t, "logits", "eps")
 
 
+def test_each_position_may_have_a_time_of_its_own() -> None:
+    """Coefficients of shape [b, l] convert position by position."""
+    process, value, x_t = along(PATHS["quarter turn"]), state(0), state(1)
+    times, path = torch.tensor([[0.0, 0.2, 0.9], [0.5, 1.0, 0.1]]).double(), PATHS["quarter turn"]
+    slopes = lambda: (path.d_alpha(times), path.d_sigma(times))  # noqa: E731
+    level = Level(path.alpha(times), path.sigma(times), slopes, lambda coefficient: coefficient[..., None])
+    for source, to in PAIRS:
+        found = level.value(*level.pair(value, source, x_t), to)
+        alone = [process.convert(value[:, k], x_t[:, k], times[:, k], source, to) for k in range(3)]
+        if source != to:  # which the process leaves alone, also where the hub would lose it
+            assert_close(found, torch.stack(alone, 1))
+
+
 @pytest.mark.compile
 def test_the_hub_is_one_graph() -> None:
     """Nothing in it breaks a graph or syncs with the host."""
