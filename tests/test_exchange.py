@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from dlkit import cli
 from dlkit.errors import Notice, UserError
 from dlkit.generator import OneStepGenerator, Teacher, load, load_teacher
 from dlkit.teachers._base import ReadOptions
-from dlkit.teachers.diffuseq import official_state
+from dlkit.teachers.diffuseq import Diffuseq, official_state
 from official_run import ARGUMENTS, SIZES, WORDS, bert_config, run_folder, weights
 
 Command = Callable[..., tuple[int, str, str]]
@@ -629,6 +630,9 @@ def test_what_cannot_be_exported(command: Command, run: Path, tmp_path: Path) ->
     student.save_pretrained(tmp_path / "student")
     out = ["--out", tmp_path / "out"]
     refused(command("export", "--model", tmp_path / "student", *out), "holds a student; only teachers have an official")
+    parts = replace(teacher.parts(), prediction="eps")
+    with pytest.raises(UserError, match="no place for the prediction 'eps'"):
+        Diffuseq().write(tmp_path, parts)
     refused(command("export", "--model", tmp_path / "nowhere", *out), "nowhere does not exist")
     refused(command("export", "--model", run, "--format", "diffusec", *out), "did you mean 'diffuseq'")
     assert not (tmp_path / "out").exists()

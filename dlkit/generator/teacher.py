@@ -26,6 +26,7 @@ class Teacher(TextModel):
             "space": parts.space,
             "process": parts.process,
             "backbone": parts.backbone,
+            "prediction": parts.prediction,
             "seq_len": parts.seq_len,
         }
         recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit))
@@ -52,4 +53,5 @@ class Teacher(TextModel):
             tokenizer_spec=self.recipe.model.tokenizer,
             state=self.denoiser.state_dict(),
             fit=self.recipe.fit.model_dump(mode="json"),
+            prediction=arch.prediction,
         )

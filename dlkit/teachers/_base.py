@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.denoiser import Denoiser
+from dlkit.diffusion.parameterization import Source
 from dlkit.errors import UserError
 from dlkit.part import Part
 
@@ -47,6 +48,7 @@ class TeacherParts:
         tokenizer_spec: where the tokenizer came from, as ``model.tokenizer`` of a Recipe.
         state: the weights under the names of :class:`dlkit.denoiser.Denoiser`'s state.
         fit: settings of a Recipe's ``fit`` section, as plain data; what is not known is left out.
+        prediction: what the backbone puts out.
     """
 
     space: Part
@@ -57,6 +59,7 @@ class TeacherParts:
     tokenizer_spec: str
     state: dict[str, Tensor]
     fit: dict[str, Any]
+    prediction: Source = "x0"
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,7 @@ def teacher_architecture(recipe: Recipe, vocab_size: int) -> Architecture:
         space=model.space,
         process=model.process,
         backbone=model.backbone,
+        prediction=model.prediction,
         decoder=recipe.decoder,
         sampler="ddim",
         vocab_size=vocab_size,

@@ -76,7 +76,7 @@ class Networks:
 def sibling(denoiser: Denoiser) -> Denoiser:
     """A trainable network that starts as a copy and shares the frozen space. Dropout stays off in distillation."""
     backbone = copy.deepcopy(denoiser.backbone).requires_grad_(True)
-    return Denoiser(denoiser.space, denoiser.process, backbone).eval()
+    return Denoiser(denoiser.space, denoiser.process, backbone, denoiser.prediction).eval()
 
 
 class Turn:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlkit import schedules
 from dlkit.diffusion.condition import Condition
-from dlkit.diffusion.parameterization import TARGETS, Target
+from dlkit.diffusion.parameterization import SOURCES, TARGETS, Level, Source, Target, mean_embedding
 from dlkit.diffusion.processes import register
 from dlkit.part import Part, part_of
 from dlkit.schedules._base import Schedule, VarianceExploding
@@ -175,33 +175,52 @@ class GaussianProcess(Part):
 
     def convert(
         self,
-        value: Float[Tensor, "b *n"],
+        value: Float[Tensor, "b *k"],
         x_t: Float[Tensor, "b *n"],
         t: Float[Tensor, " b"],
-        source: Target,
+        source: Source,
         to: Target,
+        *,
+        table: Float[Tensor, "v d"] | None = None,
     ) -> Float[Tensor, "b *n"]:
-        """From one prediction to another at (x_t, t), by way of x0.
+        """From one prediction to another at (x_t, t), by way of the pair (x0, eps).
 
-        Tweedie: E[x0 | x_t] = (x_t + sigma^2 score) / alpha (DLM-One, section 2), and
-        eps = (x_t - alpha x0) / sigma = -sigma score, with x_t and x0 counted from m.
+        The formulas are in :mod:`dlkit.diffusion.parameterization`; among them is Tweedie's, E[x0 | x_t] =
+        (x_t + sigma^2 score) / alpha. x_t and x0 are counted from m, so that v = alpha eps - sigma (x0 - m) and
+        velocity = alpha' (x0 - m) + sigma' eps; like eps and score they do not move with m.
+
+        Args:
+            value: shaped as x_t, or logits over the vocabulary.
+            x_t: noisy states.
+            t: their times.
+            source: what ``value`` is.
+            to: what is wanted.
+            table: the embeddings of all tokens, which logits need.
 
         Raises:
-            ValueError: ``source`` or ``to`` is not one of x0, eps, score.
+            ValueError: ``source`` or ``to`` is unknown, or there are logits and no table.
         """
-        if source not in TARGETS or to not in TARGETS:
-            raise ValueError(f"cannot convert {source!r} to {to!r}; known: {', '.join(TARGETS)}")
+        if source not in SOURCES or to not in TARGETS:
+            known = f"from {', '.join(SOURCES)} to {', '.join(TARGETS)}"
+            raise ValueError(f"cannot convert {source!r} to {to!r}; known: {known}")
         if source == to:
             return value
-        alpha, sigma = self.alpha(t, x_t), self.sigma(t, x_t)
-        x_t = self._shifted(x_t, alpha - 1.0)
-        if source == "x0":
-            eps = (x_t - alpha * value) / sigma
-        else:
-            eps = value if source == "eps" else -sigma * value
-        if to == "x0":
-            return (x_t - sigma * eps) / alpha
-        return eps if to == "eps" else -eps / sigma
+        if source == "logits":
+            if table is None:
+                raise ValueError("logits are turned into states by the table of embeddings; give table=space.table")
+            return self.convert(mean_embedding(value, table).to(x_t.dtype), x_t, t, "x0", to)
+        level = self._level(t, x_t)
+        if self.mean is None:
+            return level.value(*level.pair(value, source, x_t), to)
+        x = self._shifted(x_t, level.shaped(level.alpha) - 1.0)
+        x0, eps = level.pair(self._shifted(value, level.share_of_x0(source)), source, x)
+        return self._shifted(level.value(x0, eps, to), -level.share_of_x0(to))
+
+    def _level(self, t: Float[Tensor, " b"], like: Float[Tensor, "b *n"]) -> Level:
+        """The coefficients at t, to be applied to states like that one."""
+        schedule = self.noise_schedule
+        slopes = lambda: (schedule.d_alpha(t), schedule.d_sigma(t))  # noqa: E731
+        return Level(schedule.alpha(t), schedule.sigma(t), slopes, lambda coefficient: _broadcast(coefficient, like))
 
     def _shifted(self, x: Float[Tensor, "b *n"], share: Float[Tensor, "b *m"]) -> Float[Tensor, "b *n"]:
         """x + share m."""

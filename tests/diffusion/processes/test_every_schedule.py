@@ -1,4 +1,4 @@
-"""The Gaussian process under every registered schedule: Bayes' rule, Tweedie's formula, the ODE, prior and input."""
+"""The Gaussian process under every registered schedule: Bayes' rule, the ODE, prior and input."""
 
 import math
 from itertools import pairwise
@@ -12,7 +12,6 @@ from torch.testing import assert_close
 
 from dlkit import schedules
 from dlkit.diffusion.condition import Condition
-from dlkit.diffusion.parameterization import Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.diffusion.processes.mean_shift import MeanShift
 from dlkit.errors import UserError
@@ -91,58 +90,6 @@ def test_ddim_follows_the_noise(name: str, data: st.DataObject, pair: tuple[floa
     x_s = process.ddim(process.q_sample(x0, t, eps), x0, t, s)
     wanted = process.q_sample(x0, s, eps)
     assert_close(x_s, wanted, rtol=1e-7, atol=1e-7 * float(wanted.abs().max()))
-
-
-def close(found: Tensor, wanted: Tensor) -> None:
-    """To 1e-8 of the largest element."""
-    assert_close(found, wanted, rtol=0, atol=1e-8 * float(wanted.detach().abs().max() + 1e-3))
-
-
-def agree(process: GaussianProcess, x_t: Tensor, t: Tensor, x0: Tensor, score: Tensor) -> None:
-    """All conversions between the closed-form E[x0 | x_t] and the score that autograd found."""
-    known: dict[Target, Tensor] = {"x0": x0, "score": score, "eps": -process.sigma(t, x_t) * score}
-    for source, value in known.items():
-        for to, wanted in known.items():
-            close(process.convert(value, x_t.detach(), t, source, to), wanted)
-
-
-def noisy(process: GaussianProcess, data: st.DataObject, x0: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """t, alpha and sigma of at least 1e-3, and a state there."""
-    t = at(data.draw(TIME)).expand(len(x0))
-    alpha, sigma = process.alpha(t, x0), process.sigma(t, x0)
-    assume((alpha >= 1e-3).all() and (sigma >= 1e-3).all())
-    return t, alpha, sigma, process.q_sample(x0, t, draws(*x0.shape, seed=5)).requires_grad_()
-
-
-@every
-@few
-@given(data=st.data(), seed=st.integers(0, 99))
-def test_tweedie_for_a_finite_vocabulary(name: str, data: st.DataObject, seed: int) -> None:
-    """E[x0 | x_t] is the softmax-weighted mean of the embeddings, at each position with its own noise."""
-    process, length = process_with(data, name)
-    embeddings = draws(7, D, seed=seed)
-    tokens = torch.arange(2 * length).reshape(2, length) % 7
-    t, alpha, sigma, x_t = noisy(process, data, embeddings[tokens])
-    distance = (x_t[:, :, None] - alpha[..., None] * embeddings).square().sum(-1)
-    log_likelihood = -distance / (2 * sigma.square())
-    (score,) = torch.autograd.grad(log_likelihood.logsumexp(-1).sum(), x_t)
-    agree(process, x_t, t, log_likelihood.softmax(-1) @ embeddings, score)
-
-
-@every
-@few
-@given(data=st.data(), seed=st.integers(0, 99))
-def test_tweedie_for_gaussian_data(name: str, data: st.DataObject, seed: int) -> None:
-    """x0 ~ N(m, S): x_t ~ N(alpha m, alpha^2 S + sigma^2), and E[x0 | x_t] follows from regression."""
-    process, length = process_with(data, name)
-    mean, root = draws(D, seed=seed), draws(D, D, seed=seed + 100)
-    covariance = root @ root.T + 0.01 * torch.eye(D).double()
-    t, alpha, sigma, x_t = noisy(process, data, mean + draws(2, length, D, seed=3) @ root.T)
-    marginal = alpha[..., None].square() * covariance + sigma[..., None].square() * torch.eye(D).double()
-    rest = (x_t - alpha * mean)[..., None]
-    solved = torch.linalg.solve(marginal.expand(2, length, D, D), rest)
-    (score,) = torch.autograd.grad(-0.5 * (rest * solved).sum(), x_t)
-    agree(process, x_t, t, (mean + alpha * (solved[..., 0] @ covariance)).detach(), score)
 
 
 @every

@@ -46,7 +46,8 @@ def read(folder: str | Path) -> Teacher:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / WEIGHTS} does not belong to {SETTINGS}: {reason}") from None
-    model = {key: architecture.model_dump(mode="json")[key] for key in ("family", "space", "process", "backbone")}
+    kept = ("family", "space", "process", "backbone", "prediction")
+    model = {key: architecture.model_dump(mode="json")[key] for key in kept}
     recipe = Recipe.from_dict({"model": {**model, "seq_len": architecture.seq_len, "tokenizer": str(folder)}})
     return Teacher(denoiser, Tokenizer.load(folder), architecture, recipe)
 
