@@ -27,7 +27,8 @@ from dlkit.diffusion.condition import Condition
 from dlkit.errors import Notice, UserError
 from dlkit.files import atomic_folder, read_json, write_json
 from dlkit.metrics._mbr import mbr as choose_by_mbr
-from dlkit.part import from_spec, part_of, validated
+from dlkit.part import from_spec, part_of, plugins_of, validated
+from dlkit.plugins import check_installed
 from dlkit.randomness import Stream, hash64
 from dlkit.recipe import Fit, Model, Recipe, Spec
 from dlkit.samplers._base import Observer, Sampler
@@ -240,8 +241,9 @@ class TextModel:
         return list(itertools.takewhile(lambda token: token != self.tokenizer.sep_id, ids))
 
     def fingerprint(self) -> str:
-        """A hash of the weights and the settings."""
-        digest = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode())
+        """A hash of the weights and the settings; a plugin's version does not change it."""
+        settings = {key: value for key, value in self.config().items() if key != "plugins"}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name, tensor in sorted(self.denoiser.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -254,6 +256,7 @@ class TextModel:
             "kind": self.kind,
             **self.architecture.model_dump(mode="json"),
             "versions": {"dlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "plugins": plugins_of(self.architecture, self.recipe),
         }
 
     def write(self, folder: Path, dtype: torch.dtype | None = None) -> None:
@@ -288,6 +291,7 @@ class TextModel:
         if cls.kind and config.get("kind") != cls.kind:
             kind = config.get("kind")
             raise UserError(f"{folder} holds a {kind}, not a {cls.kind}; give the folder of a {cls.kind}")
+        check_installed(config.get("plugins"), str(folder))
         architecture = _architecture(config, folder)
         _refuse_differences(_implied(architecture), _stored(folder / WEIGHTS), folder / WEIGHTS)
         denoiser = architecture.build()
