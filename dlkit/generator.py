@@ -33,7 +33,7 @@ from dlkit.randomness import Stream, hash64
 from dlkit.recipe import Fit, Model, Recipe, Spec
 from dlkit.samplers._base import Observer, Sampler
 from dlkit.teachers._base import Original, ReadOptions, TeacherFamily, TeacherParts
-from dlkit.teachers._sniff import sniff
+from dlkit.teachers._sniff import family_of, readable, sniff
 
 _T = TypeVar("_T")
 
@@ -314,11 +314,15 @@ class Teacher(TextModel):
     def from_parts(cls, family: TeacherFamily, parts: TeacherParts) -> Self:
         """The teacher that was found in an official checkpoint; its Recipe says as much as is known of how it was made.
 
+        Args:
+            family: whose checkpoint it was; the parts may hold it with other settings.
+            parts: what it is made of.
+
         Raises:
-            UserError: a setting of the original has no place in a Recipe.
+            UserError: a setting of the original has no place in a Recipe, or its tensors do not fit its settings.
         """
         model = {
-            "family": family,
+            "family": parts.family or family,
             "space": parts.space,
             "process": parts.process,
             "backbone": parts.backbone,
@@ -329,7 +333,10 @@ class Teacher(TextModel):
             **model, vocab_size=parts.tokenizer.vocab_size, decoder=recipe.decoder, sampler="ddim"
         )
         denoiser = architecture.build()
-        denoiser.load_state_dict(parts.state)
+        try:
+            denoiser.load_state_dict(parts.state)
+        except RuntimeError as error:  # of torch, with one line for each tensor
+            raise UserError(f"its tensors do not fit its settings: {' '.join(str(error).split())}") from None
         return cls(denoiser, parts.tokenizer, architecture, recipe)
 
     def parts(self) -> TeacherParts:
@@ -344,6 +351,7 @@ class Teacher(TextModel):
             tokenizer_spec=self.recipe.model.tokenizer,
             state=self.denoiser.state_dict(),
             fit=self.recipe.fit.model_dump(mode="json"),
+            family=arch.family,
         )
 
 
@@ -491,16 +499,16 @@ def read_official(path: str | Path, options: ReadOptions) -> tuple[Teacher, Orig
     Raises:
         UserError: there is none at ``path``, or it cannot be read.
     """
-    family = official_family(path)
+    family = official_family(path) if options.family is None else family_of(options.family)
     if family is None:
         what = "is no official checkpoint" if Path(path).exists() else "does not exist"
-        raise UserError(f"{path} {what}; give a run folder with ema_*.pt and training_args.json")
+        raise UserError(f"{path} {what}; give {readable()}")
     found = family.read(Path(path), options)
     return Teacher.from_parts(family, found.parts), found
 
 
 def load_teacher(path: str | Path, device: str = "cpu", **options: Any) -> Teacher:
-    """A teacher from its folder, or from an official checkpoint: a run folder of DiffuSeq, or one file of it.
+    """A teacher from its folder, or from an official checkpoint of any family: a run folder of DiffuSeq, say.
 
     Args:
         path: of the folder or file.
@@ -511,7 +519,7 @@ def load_teacher(path: str | Path, device: str = "cpu", **options: Any) -> Teach
     Raises:
         UserError: see :meth:`TextModel.from_pretrained` and :func:`read_official`.
     """
-    if official_family(path) is None:
+    if options.get("family") is None and official_family(path) is None:
         if options:
             raise UserError(f"{path} is no official checkpoint; {', '.join(options)} can only be said of one")
         return Teacher.from_pretrained(path, device)
