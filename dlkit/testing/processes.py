@@ -5,7 +5,7 @@ from torch import Tensor
 
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.testing import _material as material
-from dlkit.testing._promise import promise, require, require_close, require_equal, require_like
+from dlkit.testing._promise import compiled, promise, require, require_close, require_equal, require_like
 
 
 def inside(part: GaussianProcess) -> GaussianProcess:
@@ -66,3 +66,23 @@ def has_posteriors(part: GaussianProcess) -> None:
     posterior = process.posterior(process.q_sample(x0, t, nothing), x0, t, s)
     require_close(posterior.mean, process.q_sample(x0, s, nothing), "its mean leaves the mean path", 1e-6, 1e-6)
     require((posterior.std >= 0).all() and (posterior.std_large >= 0).all(), "a standard deviation is negative")
+
+
+@promise(compiles=True)
+def compiles(part: GaussianProcess) -> None:
+    """Compiled as one graph it noises, converts and steps as it does otherwise."""
+    process = inside(part)
+
+    def everything(x0: Tensor, eps: Tensor, t: Tensor) -> dict[str, Tensor]:
+        x_t = process.q_sample(x0, t, eps)
+        posterior = process.posterior(x_t, x0, t, t / 2)
+        return {
+            **{"q_sample": x_t, "prior": process.prior(eps), "ddim": process.ddim(x_t, x0, t, t / 2)},
+            **{"posterior's mean": posterior.mean, "posterior's std": posterior.std},
+            **{to: process.convert(x0, x_t, t, "x0", to) for to in ("eps", "score")},
+        }
+
+    (x0, eps), t = states(), material.times()
+    graph = compiled(everything, "aot_eager")(x0, eps, t)
+    for name, value in everything(x0, eps, t).items():
+        require_close(graph[name], value, f"compiled {name} differs", 1e-9, 1e-12)

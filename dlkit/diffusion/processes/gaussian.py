@@ -6,7 +6,6 @@ from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import PrivateAttr
 from torch import Tensor
 
 from dlkit import schedules
@@ -51,7 +50,7 @@ class GaussianProcess(Part):
     schedule: part_of(schedules.registry) = "sqrt"  # type: ignore[valid-type]
     model_config = {"validate_default": True}
     learns_mean: ClassVar[bool] = False
-    _mean: Tensor | None = PrivateAttr(default=None)
+    _mean: ClassVar[Tensor | None] = None  # of the class; an instance around another has its own
 
     @property
     def mean(self) -> Tensor | None:
@@ -63,7 +62,7 @@ class GaussianProcess(Part):
         if mean is self._mean:
             return self
         shifted = self.model_copy()
-        shifted._mean = mean
+        shifted.__dict__["_mean"] = mean  # no private attribute of pydantic: torch.compile cannot read those
         return shifted
 
     @property
