@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -50,19 +51,22 @@ class GaussianProcess(Part):
     schedule: part_of(schedules.registry) = "sqrt"  # type: ignore[valid-type]
     model_config = {"validate_default": True}
     learns_mean: ClassVar[bool] = False
-    _mean: ClassVar[Tensor | None] = None  # of the class; an instance around another has its own
 
-    @property
+    def model_post_init(self, context: Any, /) -> None:
+        _ = self.mean  # made now, because a compiled graph cannot make it
+
+    @cached_property
     def mean(self) -> Tensor | None:
         """m, shape [d], or None where it is 0."""
-        return self._mean
+        return None
 
     def around(self, mean: Float[Tensor, " d"] | None) -> Self:
         """This process with another m. The tensor is shared: gradients reach it."""
-        if mean is self._mean:
+        if mean is self.mean:
             return self
         shifted = self.model_copy()
-        shifted.__dict__["_mean"] = mean  # no private attribute of pydantic: torch.compile cannot read those
+        # no private attribute of pydantic's, as their look-up breaks a compiled graph
+        object.__setattr__(shifted, "mean", mean)
         return shifted
 
     @property
@@ -86,7 +90,7 @@ class GaussianProcess(Part):
 
     def prior(self, eps: Float[Tensor, "b *n"]) -> Float[Tensor, "b *n"]:
         """A state at t = 1 from standard normal noise: eps + m."""
-        return eps if self._mean is None else eps + self._mean
+        return eps if self.mean is None else eps + self.mean
 
     def absorb(
         self, x: Float[Tensor, "b l d"], sigma: Float[Tensor, " b"], uniforms: Callable[[], Float[Tensor, "b l"]]
@@ -178,7 +182,7 @@ class GaussianProcess(Part):
 
     def _shifted(self, x: Float[Tensor, "b *n"], share: Float[Tensor, "b *m"]) -> Float[Tensor, "b *n"]:
         """x + share m."""
-        return x if self._mean is None else x + share * self._mean.to(x.dtype)
+        return x if self.mean is None else x + share * self.mean.to(x.dtype)
 
 
 def _broadcast(coefficient: Float[Tensor, " b"], like: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:
