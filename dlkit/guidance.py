@@ -16,9 +16,9 @@ class Guided(Denoiser):
 
     Ho & Salimans 2022 (arXiv 2207.12598), whose w is one less: here w = 1 is no guidance and w = 0 no source. What x0
     converts to at (x_t, t) is affine in it, so the same holds for eps, score, v and velocity: x0_w is Tweedie's
-    estimate for the score of p(x_t) (p(x_t | c) / p(x_t))^w. Without the source every given position holds the embedding
-    of one token. The features are those of the call with it; logits are what the space's head reads in x0_w, also where the
-    network puts out its own.
+    estimate for the score of p(x_t) (p(x_t | c) / p(x_t))^w. Without the source all given positions hold the embedding
+    of one token. The features are those of the call with it; logits are what the space's head reads in x0_w, also where
+    the network puts out its own.
 
     Args:
         denoiser: trained with and without its sources; its weights are shared.

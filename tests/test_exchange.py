@@ -603,7 +603,7 @@ def test_export_writes_what_the_original_writes(command: Command, run: Path, tmp
     assert command("import", run, "--out", tmp_path / "t")[0] == 0
     out = tmp_path / "out"
     result = command("export", "--model", tmp_path / "t", "--format", "diffuseq", "--out", out)
-    assert result == (0, f"run folder: {out}\n", "")
+    assert result == (0, f"checkpoint: {out}\n", "")
     assert {path.name for path in out.iterdir()} == {
         *("ema_0.9999_000100.pt", "training_args.json", "vocab.json", "vocab.txt", "config.json")
     }

@@ -1,6 +1,7 @@
 """The DiffuSeq family."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -44,6 +45,8 @@ class Diffuseq(TeacherFamily):
     Attributes:
         reg_rate: weight of that term; the original's is always .01.
     """
+
+    checkpoints: ClassVar[str] = "a run folder with ema_*.pt and training_args.json"
 
     reg_rate: float = Field(default=0.01, ge=0.0)
 

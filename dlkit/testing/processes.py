@@ -8,7 +8,9 @@ from torch import Tensor
 from dlkit.diffusion.parameterization import TARGETS
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.testing import _material as material
-from dlkit.testing._promise import promise, require, require_close, require_equal, require_like
+from dlkit.testing._promise import compiled, promise, require, require_close, require_equal, require_like
+
+PAIRS = tuple(itertools.product(TARGETS, TARGETS))
 
 
 def inside(part: GaussianProcess) -> GaussianProcess:
@@ -57,7 +59,7 @@ def converts_back(part: GaussianProcess) -> None:
     x_t = process.q_sample(x0, t, eps)
     require_close(process.convert(x0, x_t, t, "x0", "eps"), eps, "eps is not the noise", 1e-6, 1e-6)
     known = {kind: process.convert(x0, x_t, t, "x0", kind) for kind in TARGETS}
-    for source, to in itertools.product(TARGETS, TARGETS):
+    for source, to in PAIRS:
         found, size = process.convert(known[source], x_t, t, source, to), float(known[to].detach().abs().max())
         require_close(found, known[to], f"{source} and x0 turn into another {to}", 1e-6, 1e-6 * size)
 
@@ -83,7 +85,7 @@ def converts_at_both_ends(part: GaussianProcess) -> None:
     for time in (0.0, 1.0):
         t = torch.full((material.BATCH,), time, dtype=torch.float64)
         x_t = process.q_sample(x0, t, eps)
-        for source, to in itertools.product(TARGETS, TARGETS):
+        for source, to in PAIRS:
             found = process.convert(x0, x_t, t, source, to)
             require_like(found, f"{source} as {to} at t = {time:g}", tuple(x0.shape), torch.float64)
 
@@ -109,3 +111,24 @@ def has_posteriors(part: GaussianProcess) -> None:
     posterior = process.posterior(process.q_sample(x0, t, nothing), x0, t, s)
     require_close(posterior.mean, process.q_sample(x0, s, nothing), "its mean leaves the mean path", 1e-6, 1e-6)
     require((posterior.std >= 0).all() and (posterior.std_large >= 0).all(), "a standard deviation is negative")
+
+
+@promise(compiles=True)
+def compiles(part: GaussianProcess) -> None:
+    """Compiled as one graph it noises, converts and steps as it does otherwise."""
+    process = inside(part)
+
+    def everything(x0: Tensor, eps: Tensor, t: Tensor) -> dict[str, Tensor]:
+        x_t = process.q_sample(x0, t, eps)
+        posterior = process.posterior(x_t, x0, t, t / 2)
+        return {
+            **{"q_sample": x_t, "prior": process.prior(eps), "ddim": process.ddim(x_t, x0, t, t / 2)},
+            **{"posterior's mean": posterior.mean, "posterior's std": posterior.std},
+            **{"network_input": process.network_input(x_t, t)},
+            **{f"{kind} as {to}": process.convert(x0, x_t, t, kind, to) for kind, to in PAIRS},
+        }
+
+    (x0, eps), t = states(), material.times()
+    graph = compiled(everything, "aot_eager")(x0, eps, t)
+    for name, value in everything(x0, eps, t).items():
+        require_close(graph[name], value, f"compiled {name} differs", 1e-9, 1e-12)
