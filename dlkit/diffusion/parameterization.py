@@ -23,7 +23,8 @@ infinite rate (sigma' at t = 0 of a variance-preserving schedule).
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -37,7 +38,8 @@ SOURCES: tuple[Source, ...] = (*TARGETS, "logits")
 Coefficient = Float[Tensor, " *b"]
 
 
-class Level(NamedTuple):
+@dataclass(frozen=True)
+class Level:
     """The coefficients of some states, and the way from each parameterisation to the hub and back.
 
     Attributes:
