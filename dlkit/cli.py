@@ -138,7 +138,9 @@ def distill(
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="run folder with ema_*.pt and training_args.json, or one .pt of it")],
+    path: Annotated[
+        Path, typer.Argument(help="official checkpoint: DiffuSeq's run folder or one .pt of it, or a plugin family's")
+    ],
     out: Annotated[Path, typer.Option("--out", help="folder of the teacher; it must be new or empty")],
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="file, folder or hub name, in place of the run's own")
@@ -151,6 +153,7 @@ def import_(
         str, typer.Option("--tie", help="which copy of the tied table: lm_head, as the original does, or ema")
     ] = "lm_head",
     heads: Annotated[int | None, typer.Option("--heads", help="attention heads (default: found out)")] = None,
+    family: Annotated[str | None, typer.Option("--family", help="whose checkpoint it is (default: found out)")] = None,
 ) -> None:
     """An official checkpoint becomes a teacher, with a report of every tensor."""
     _positive(heads=heads)
@@ -159,7 +162,7 @@ def import_(
     from dlkit.exchange import import_teacher
     from dlkit.teachers._base import ReadOptions
 
-    found = import_teacher(path, out, ReadOptions(tokenizer, tie, step, heads, allow_unused))
+    found = import_teacher(path, out, ReadOptions(tokenizer, tie, step, heads, allow_unused, family))
     for line in (*found.keys, *found.notes):
         typer.echo(str(line))
     for warning in found.warnings:
@@ -171,12 +174,14 @@ def import_(
 def export_(
     model: ModelOption,
     out: Annotated[Path, typer.Option("--out", help="folder to write; it must be new or empty")],
-    family: Annotated[str, typer.Option("--format", help="whose official format")] = "diffuseq",
+    family: Annotated[
+        str | None, typer.Option("--format", help="the family whose official format it is (default: its own)")
+    ] = None,
 ) -> None:
     """A teacher in the format of its family's original code."""
     from dlkit.exchange import export_teacher
 
-    typer.echo(f"run folder: {export_teacher(model, out, family)}")
+    typer.echo(f"checkpoint: {export_teacher(model, out, family)}")
 
 
 @app.command()

@@ -2,13 +2,14 @@
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from dlkit.diffusion.condition import Condition
-from dlkit.diffusion.parameterization import Target
+from dlkit.diffusion.parameterization import Source, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.spaces.embedding import EmbeddingSpace
 
@@ -21,8 +22,8 @@ class Prediction:
 
     Attributes:
         x0: estimate of E[x0 | x_t].
-        value: the same as eps or score, if ``to`` asked for one; otherwise x0.
-        logits: over the vocabulary, if wanted.
+        value: the same in another parameterisation, if ``to`` asked for one; otherwise x0.
+        logits: over the vocabulary, if wanted: the network's own, or what the space's head reads in x0.
         features: hidden states for discriminator heads, if wanted.
     """
 
@@ -38,14 +39,27 @@ class Denoiser(nn.Module):
     Args:
         space: tokens <-> states.
         process: the forward process; owns alpha, sigma and Tweedie. If it learns its prior's mean, the space gets one.
-        backbone: ``forward(x, time, taps) -> (x0, features)``.
+        backbone: ``forward(x, time, taps) -> (output, features)``.
+        prediction: what the output is. For ``logits`` it is a state all the same, which the space's head reads.
     """
 
-    def __init__(self, space: EmbeddingSpace, process: GaussianProcess, backbone: nn.Module) -> None:
+    def __init__(
+        self, space: EmbeddingSpace, process: GaussianProcess, backbone: nn.Module, prediction: Source = "x0"
+    ) -> None:
         super().__init__()
         self.space, self._process, self.backbone = space, process, backbone
+        self.prediction: Source = prediction
         if process.learns_mean:
             space.learn_mean()
+
+    @property
+    def learned(self) -> Target:
+        """What a loss of the output is a mean square of: the output, but eps for a score and x0 for logits.
+
+        The score of nearly clean states is huge, and logits that mean the same x0 are many.
+        """
+        special: dict[Source, Target] = {"score": "eps", "logits": "x0"}
+        return special.get(self.prediction, self.prediction)  # type: ignore[return-value]
 
     @property
     def process(self) -> GaussianProcess:
@@ -65,9 +79,15 @@ class Denoiser(nn.Module):
         """See :meth:`predict`."""
         x_t = x_t if cond is None else cond.apply(x_t)
         time = self.process.noise_schedule.network_time(t)
-        x0, features = self.backbone(x_t, time, taps if "features" in want else None)
-        value = x0 if to is None else self.process.convert(x0, x_t, t, "x0", to)
-        logits = self.space.logits(x0) if "logits" in want else None
+        x_in = self.process.network_input(x_t, t, cond)
+        output, features = self.backbone(x_in, time, taps if "features" in want else None)
+        output = self.space.logits(output) if self.prediction == "logits" else output
+        convert = partial(self.process.convert, output, x_t, t, self.prediction, table=self.space.table)
+        x0 = convert("x0")
+        value = x0 if to is None else convert(to)
+        logits = None
+        if "logits" in want:
+            logits = output if self.prediction == "logits" else self.space.logits(x0)
         return Prediction(x0, value, logits, features)
 
     def predict(

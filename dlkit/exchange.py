@@ -4,17 +4,17 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from dlkit import teachers
 from dlkit.errors import UserError
 from dlkit.files import atomic_folder, write_json
 from dlkit.generator import Teacher, load, read_official
 from dlkit.teachers._base import Original, ReadOptions, TeacherFamily
+from dlkit.teachers._sniff import family_of
 
 RECORD = "import.json"
 
 
 def import_teacher(path: str | Path, out: str | Path, options: ReadOptions | None = None) -> Original:
-    """Make a model folder of an official checkpoint. ``import.json`` in it records where every tensor went.
+    """Make a model folder of an official checkpoint. ``import.json`` in it records whose it is and where tensors went.
 
     Args:
         path: a run folder, or one checkpoint of it.
@@ -31,17 +31,18 @@ def import_teacher(path: str | Path, out: str | Path, options: ReadOptions | Non
     teacher, found = read_official(path, options or ReadOptions())
     with atomic_folder(out) as folder:
         teacher.write(folder)
-        write_json(folder / RECORD, _record(found))
+        family: TeacherFamily = teacher.architecture.family  # type: ignore[assignment]
+        write_json(folder / RECORD, {"family": family.registered_name, **_record(found)})
     return found
 
 
-def export_teacher(model: str | Path, out: str | Path, family: str = "diffuseq") -> Path:
+def export_teacher(model: str | Path, out: str | Path, family: str | None = None) -> Path:
     """Write a teacher in the official format of a family.
 
     Args:
         model: the teacher's folder.
         out: the folder to write; new or empty.
-        family: whose format.
+        family: whose format; None is the teacher's own.
 
     Returns:
         ``out``.
@@ -51,12 +52,13 @@ def export_teacher(model: str | Path, out: str | Path, family: str = "diffuseq")
             or cannot be written.
     """
     _refuse_content(Path(out))
-    format: TeacherFamily = teachers.registry.get(family)()
+    format: TeacherFamily | None = None if family is None else family_of(family)
     teacher = load(model)
     if not isinstance(teacher, Teacher):
         raise UserError(f"{model} holds a {teacher.kind}; only teachers have an official format")
+    format = format or teacher.architecture.family  # type: ignore[assignment]
     with atomic_folder(out) as folder:
-        format.write(folder, teacher.parts())
+        format.write(folder, teacher.parts())  # type: ignore[union-attr]
     return Path(out)
 
 

@@ -15,9 +15,10 @@ class Guided(Denoiser):
     """x0_w = x0_null + w (x0_cond - x0_null) by two network calls, of which the second is without the source.
 
     Ho & Salimans 2022 (arXiv 2207.12598), whose w is one less: here w = 1 is no guidance and w = 0 no source. What x0
-    converts to at (x_t, t) is affine in it, so the same holds for eps and score: x0_w is Tweedie's estimate for the
-    score of p(x_t) (p(x_t | c) / p(x_t))^w. Without the source every given position holds the embedding of one token;
-    the features are those of the call with it.
+    converts to at (x_t, t) is affine in it, so the same holds for eps, score, v and velocity: x0_w is Tweedie's
+    estimate for the score of p(x_t) (p(x_t | c) / p(x_t))^w. Without the source all given positions hold the embedding
+    of one token. The features are those of the call with it; logits are what the space's head reads in x0_w, also where
+    the network puts out its own.
 
     Args:
         denoiser: trained with and without its sources; its weights are shared.
@@ -26,7 +27,7 @@ class Guided(Denoiser):
     """
 
     def __init__(self, denoiser: Denoiser, scale: float, null_id: int) -> None:
-        super().__init__(denoiser.space, denoiser._process, denoiser.backbone)
+        super().__init__(denoiser.space, denoiser._process, denoiser.backbone, denoiser.prediction)
         self.scale, self.null_id = scale, null_id
 
     def forward(

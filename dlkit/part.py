@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
 from dlkit.errors import UserError
+from dlkit.plugins import behind
 from dlkit.registry import Registry
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -80,6 +81,21 @@ def optional_part_of(registry: Registry[Any]) -> Any:
         BeforeValidator(lambda value: None if value is None else from_spec(registry, value)),
         PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None),
     ]
+
+
+def parts_in(settings: Any) -> Iterator[Part]:
+    """All parts among settings, at any depth."""
+    if isinstance(settings, Part):
+        yield settings
+    if isinstance(settings, BaseModel):
+        settings = [getattr(settings, name) for name in type(settings).model_fields]
+    for below in settings if isinstance(settings, (list, tuple)) else ():
+        yield from parts_in(below)
+
+
+def plugins_of(*settings: Any) -> dict[str, str]:
+    """Names and versions of the distributions that brought the parts among settings; dlkit's own parts need none."""
+    return behind({type(part) for part in parts_in(settings)})
 
 
 def validated(model: type[Model], data: Any, where: str) -> Model:

@@ -18,6 +18,7 @@ from pydantic import (
 
 from dlkit import backbones, decoders, metrics, objectives, spaces, teachers
 from dlkit.diffusion import processes, time_samplers
+from dlkit.diffusion.parameterization import Source
 from dlkit.errors import UserError
 from dlkit.files import write_text
 from dlkit.objectives._base import Objective
@@ -105,6 +106,7 @@ class Model(Spec):
     Attributes:
         family: how the teacher is fitted.
         space, process, backbone: its parts.
+        prediction: what the backbone learns to put out; everything else sees x0, whatever it is.
         seq_len: positions of source and target together.
         tokenizer: a file or folder, a hub name, or ``train:wordpiece:8192``.
         overlong: what to do with a text that does not fit.
@@ -114,6 +116,7 @@ class Model(Spec):
     space: part_of(spaces.registry) = "embedding"  # type: ignore[valid-type]
     process: part_of(processes.registry) = "gaussian"  # type: ignore[valid-type]
     backbone: part_of(backbones.registry) = "diffuseq"  # type: ignore[valid-type]
+    prediction: Source = "x0"
     seq_len: int = Field(default=128, ge=8)
     tokenizer: str = "bert-base-uncased"
     overlong: Literal["truncate", "refuse"] = "truncate"
@@ -123,6 +126,13 @@ class Model(Spec):
         most = getattr(self.backbone, "max_positions", self.seq_len)
         if self.seq_len > most:
             raise ValueError(f"seq_len={self.seq_len} is more than backbone.max_positions={most}; change one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_knows_every_position(self) -> Self:
+        known = getattr(getattr(self.process, "schedule", None), "positions", None)
+        if known not in (None, self.seq_len):
+            raise ValueError(f"seq_len={self.seq_len} is not the {known} positions of the schedule; change one of them")
         return self
 
 

@@ -3,8 +3,11 @@
 dlkit is not imported here at the top, because the shape checks must be in place first.
 """
 
+import inspect
 import os
+import sys
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 
 # Before torch is imported: OpenMP threads that wait for each other on shared cores stall for tens of milliseconds.
@@ -40,8 +43,20 @@ def _compile_marker(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     _need_compiler()
     jaxtyping.config.update("jaxtyping_disable", True)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        for made in _dataclasses():  # of an object that it makes itself a graph cannot read wrapped methods at all
+            for name, method in list(vars(made).items()):
+                if inspect.isfunction(method) and hasattr(method, "__wrapped__"):
+                    patch.setattr(made, name, method.__wrapped__)
+        yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def _dataclasses() -> set[type]:
+    """Those of dlkit, as far as they are imported."""
+    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == "dlkit"]
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return {each for each in classes if is_dataclass(each)}
 
 
 def _need_compiler() -> None:

@@ -11,7 +11,7 @@ def install(
     version: str = "1.0",
 ) -> None:
     """Lay the metadata of a distribution: ``entry_points`` are the modules of parts by kind and name."""
-    info = folder / f"{name}-{version}.dist-info"
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
     info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")

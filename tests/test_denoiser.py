@@ -8,8 +8,11 @@ from torch.testing import assert_close
 from dlkit.backbones.diffuseq import DiffuseqSpec
 from dlkit.denoiser import Denoiser, frozen_call
 from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.parameterization import SOURCES, TARGETS, Source, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.diffusion.processes.mean_shift import MeanShift
 from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.training.turns import sibling
 
 T = torch.tensor([0.2, 0.9], dtype=torch.float64)
 ALL = frozenset({"x0", "logits", "features"})
@@ -55,11 +58,63 @@ def test_only_what_is_wanted(denoiser: Denoiser, cond: Condition) -> None:
     assert last is not None and not torch.equal(last, full.features)
 
 
-@pytest.mark.parametrize("to", ["x0", "eps", "score"])
+@pytest.mark.parametrize("to", TARGETS)
 def test_value_is_the_parameterisation_asked_for(denoiser: Denoiser, cond: Condition, to: str) -> None:
     found = denoiser.predict(state(), T, cond, to=to)  # type: ignore[arg-type]
     wanted = denoiser.process.convert(found.x0, cond.apply(state()), T, "x0", to)  # type: ignore[arg-type]
     assert_close(found.value, wanted)
+
+
+class Says(nn.Module):
+    """A network that puts out what it is given."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = nn.Parameter(output)
+
+    def forward(self, x: Tensor, time: Tensor, taps: tuple[int, ...] | None = None) -> tuple[Tensor, None]:
+        return self.output, None
+
+
+@pytest.mark.parametrize("process", [GaussianProcess(), MeanShift()], ids=lambda p: p.registered_name)
+@pytest.mark.parametrize("prediction", TARGETS)
+def test_x0_is_found_in_whatever_the_network_puts_out(process: GaussianProcess, prediction: Target) -> None:
+    """The output is that of a known x0; given positions hold one as well, which makes its own output of the anchor."""
+    x0, eps, space = state(), torch.randn(2, 5, 4), EmbeddingSpace(11, 4)
+    cond = Condition(x0, torch.arange(5).expand(2, 5) > 1)
+    process = Denoiser(space, process, nn.Identity()).process
+    x_t = process.q_sample(x0, T, eps, cond)
+    output = process.convert(x0, x_t, T, "x0", prediction).detach()
+    denoiser = Denoiser(space, process, Says(output), prediction)
+    for to in TARGETS:
+        found = denoiser.predict(x_t, T, cond, to=to, want=ALL - {"features"})
+        assert_close(found.x0, x0, rtol=1e-4, atol=1e-4)
+        assert_close(found.value, process.convert(x0, x_t, T, "x0", to), rtol=1e-4, atol=1e-3)
+        assert found.logits is not None
+        assert torch.equal(found.logits, space.logits(found.x0))
+    assert torch.equal(denoiser.predict(x_t, T, cond, to=prediction).value, output)
+    twin = sibling(denoiser)
+    assert torch.equal(twin.frozen_predict(x_t, T, cond).x0, found.x0)
+
+
+def test_x0_of_logits_is_a_mean_of_the_table(cond: Condition) -> None:
+    """The output is a state; the space's head reads it, and its softmax weighs the table."""
+    space = EmbeddingSpace(11, 4)
+    denoiser = Denoiser(space, GaussianProcess(), Says(3 * state()), "logits")
+    found = denoiser.predict(state(), T, cond, to="eps", want=frozenset({"logits"}))
+    logits = 3 * state() @ space.table.T + space.lm_head.bias
+    assert found.logits is not None
+    assert_close(found.logits, logits)
+    assert_close(found.x0, logits.softmax(-1) @ space.table)
+    assert_close(found.value, denoiser.process.convert(found.x0, cond.apply(state()), T, "x0", "eps"))
+    found.x0.sum().backward()
+    assert space.table.grad is not None
+
+
+@pytest.mark.parametrize("prediction", SOURCES)
+def test_a_loss_is_taken_of_what_is_put_out(prediction: Source) -> None:
+    learned = Denoiser(EmbeddingSpace(11, 4), GaussianProcess(), nn.Identity(), prediction).learned
+    assert learned == {"score": "eps", "logits": "x0"}.get(prediction, prediction)
 
 
 def grads(module: nn.Module) -> list[Tensor | None]:

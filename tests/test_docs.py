@@ -80,13 +80,35 @@ def test_examples_run(source: str, demo_out: Path, tmp_path: Path, monkeypatch: 
     runpy.run_path("example.py", run_name="example")
 
 
+def page_of(kind: str) -> str:
+    """The page of a registry."""
+    return (ROOT / f"docs/{kind}.md").read_text(encoding="utf-8")
+
+
+def own_part(page: str) -> str:
+    """The section that says how to add a part."""
+    found = re.search(r"^## Add your own\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert found, "the page has no section '## Add your own'"
+    return found[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_table_of_a_registry_names_each_of_its_parts(kind: str) -> None:
+    """With formula, paper, and when to use it: no cell is empty."""
+    table = {line.split("|")[1].strip(" `"): line for line in page_of(kind).splitlines() if line.startswith("| `")}
+    names = REGISTRIES[kind].files()
+    assert [name for name in names if name not in table] == []
+    cells = {name: [cell.strip() for cell in table[name].strip("|").split("|")] for name in names}
+    assert [name for name, found in cells.items() if len(found) < 4 or not all(found)] == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_part_of_every_kind_takes_less_than_forty_lines(kind: str) -> None:
-    page = (ROOT / "docs/parts.md").read_text(encoding="utf-8")
-    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    examples = [block for block in examples if f".{kind} import register" in block]
-    assert examples, f"docs/parts.md has no example of {kind}"
-    assert [block.count("\n") for block in examples if block.count("\n") >= 40] == []
+    section = own_part(page_of(kind))
+    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert f".{kind} import register" in example
+    assert example.count("\n") < 40
+    assert f'[project.entry-points."dlkit.{kind}"]' in section
 
 
 def rows(section: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from dlkit import cli
 from dlkit.errors import Notice, UserError
 from dlkit.generator import OneStepGenerator, Teacher, load, load_teacher
 from dlkit.teachers._base import ReadOptions
-from dlkit.teachers.diffuseq import official_state
+from dlkit.teachers.diffuseq import Diffuseq, official_state
 from official_run import ARGUMENTS, SIZES, WORDS, bert_config, run_folder, weights
 
 Command = Callable[..., tuple[int, str, str]]
@@ -602,7 +603,7 @@ def test_export_writes_what_the_original_writes(command: Command, run: Path, tmp
     assert command("import", run, "--out", tmp_path / "t")[0] == 0
     out = tmp_path / "out"
     result = command("export", "--model", tmp_path / "t", "--format", "diffuseq", "--out", out)
-    assert result == (0, f"run folder: {out}\n", "")
+    assert result == (0, f"checkpoint: {out}\n", "")
     assert {path.name for path in out.iterdir()} == {
         *("ema_0.9999_000100.pt", "training_args.json", "vocab.json", "vocab.txt", "config.json")
     }
@@ -629,6 +630,9 @@ def test_what_cannot_be_exported(command: Command, run: Path, tmp_path: Path) ->
     student.save_pretrained(tmp_path / "student")
     out = ["--out", tmp_path / "out"]
     refused(command("export", "--model", tmp_path / "student", *out), "holds a student; only teachers have an official")
+    parts = replace(teacher.parts(), prediction="eps")
+    with pytest.raises(UserError, match="no place for the prediction 'eps'"):
+        Diffuseq().write(tmp_path, parts)
     refused(command("export", "--model", tmp_path / "nowhere", *out), "nowhere does not exist")
     refused(command("export", "--model", run, "--format", "diffusec", *out), "did you mean 'diffuseq'")
     assert not (tmp_path / "out").exists()

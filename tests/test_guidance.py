@@ -9,11 +9,13 @@ from torch.testing import assert_close
 
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.parameterization import TARGETS, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.guidance import Guided, guided
 from dlkit.randomness import Stream
 from dlkit.spaces.embedding import EmbeddingSpace
 from gaussian_lab import Gaussian, N, teacher_of
+from noise_levels import Coefficients, with_schedule
 
 PROCESS = GaussianProcess()
 NULL, BATCH = 2, 5
@@ -21,12 +23,16 @@ MASK = torch.tensor([[False, True]]).expand(BATCH, 2)  # a source, a target
 
 
 class World(nn.Module):
-    """A network that is right: texts are N(B c + b, S) for a source c ~ N(0, I), so N(b, S + B B^T) without one."""
+    """A network that is right: texts are N(B c + b, S) for a source c ~ N(0, I), so N(b, S + B B^T) without one.
+
+    It puts out what ``prediction`` says.
+    """
 
     feature_dim = 3
 
-    def __init__(self, seed: int, null: Tensor) -> None:
+    def __init__(self, seed: int, null: Tensor, prediction: Target = "x0") -> None:
         super().__init__()
+        self.prediction: Target = prediction
         rest = teacher_of(seed)
         self.lean = Stream(seed, "lean").normal(torch.arange(1), N, N)[0].double()
         self.null, self.rest, self.calls = null, rest, 0
@@ -40,14 +46,15 @@ class World(nn.Module):
         self.calls += 1
         t = time / 1000 + PROCESS.noise_schedule.t_min  # undoes the network's clock
         rows = [self.free if torch.equal(c, self.null) else self.told(c) for c in x[:, 0]]
-        x0 = [rows[k].denoise(PROCESS, x[k : k + 1, 1], t[k : k + 1]) for k in range(len(x))]
+        x0 = torch.cat([rows[k].denoise(PROCESS, x[k : k + 1, 1], t[k : k + 1]) for k in range(len(x))])
+        output = PROCESS.convert(x0, x[:, 1], t, "x0", self.prediction)
         features = None if taps is None else x[:, :, :3]
-        return self.unused * torch.stack((x[:, 0], torch.cat(x0)), dim=1), features
+        return self.unused * torch.stack((x[:, 0], output), dim=1), features
 
 
-def world(seed: int = 0) -> Denoiser:
+def world(seed: int = 0, prediction: Target = "x0") -> Denoiser:
     space = EmbeddingSpace(4, N).double()
-    return Denoiser(space, PROCESS, World(seed, space.table[NULL].detach()))
+    return Denoiser(space, PROCESS, World(seed, space.table[NULL].detach(), prediction), prediction)
 
 
 def states(seed: int, index: int) -> tuple[Tensor, Tensor, Condition]:
@@ -66,17 +73,17 @@ def guided_score(network: World, w: float, x_t: Tensor, t: Tensor, cond: Conditi
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10**6), st.integers(20, 1950), st.floats(-2.0, 6.0))
-def test_guided_predictions_are_those_of_the_guided_density(seed: int, index: int, w: float) -> None:
-    """As score, as eps and, by Tweedie, as x0."""
-    denoiser = world(seed)
+@given(st.integers(0, 10**6), st.integers(20, 1950), st.floats(-2.0, 6.0), st.sampled_from(TARGETS))
+def test_guided_predictions_are_those_of_the_guided_density(seed: int, index: int, w: float, said: Target) -> None:
+    """In every parameterisation, whichever the network puts out."""
+    denoiser = world(seed, said)
     x_t, t, cond = states(seed, index)
     score = guided_score(denoiser.backbone, w, x_t, t, cond)  # type: ignore[arg-type]
-    alpha, sigma = PROCESS.alpha(t, score), PROCESS.sigma(t, score)
-    wanted = {"score": score, "eps": -sigma * score, "x0": (x_t[:, 1] + sigma**2 * score) / alpha}
+    level = Coefficients.of(PROCESS, t, score)
+    wanted = level.everything((x_t[:, 1] + level.sigma**2 * score) / level.alpha, -level.sigma * score)
     scale = max(1.0, abs(w))
     for to, value in wanted.items():
-        found = Guided(denoiser, w, NULL).predict(x_t, t, cond, to=to)  # type: ignore[arg-type]
+        found = Guided(denoiser, w, NULL).predict(x_t, t, cond, to=to)
         size = float(value.abs().max())
         assert_close(found.value[:, 1], value, rtol=1e-8, atol=1e-8 * scale * size)
         assert_close(found.x0[:, 1], wanted["x0"], rtol=1e-8, atol=1e-8 * scale * float(wanted["x0"].abs().max()))
@@ -100,6 +107,18 @@ def test_no_guidance_is_the_network_itself() -> None:
     assert denoiser.backbone.calls == 1
     guided(denoiser, 2.0, NULL).predict(x_t, t, cond)
     assert denoiser.backbone.calls == 3
+
+
+def test_both_calls_see_states_of_an_exploding_variance_scaled_and_sources_as_they_are() -> None:
+    process, seen = with_schedule("karras"), []
+    denoiser = Denoiser(EmbeddingSpace(4, N).double(), process, World(0, torch.zeros(N)))
+    denoiser.backbone.forward = lambda x, time, taps=None: (seen.append(x) or x, None)  # type: ignore[func-returns-value]
+    x_t, t, cond = states(0, 600)
+    Guided(denoiser, 2.0, NULL).predict(x_t, t, cond)
+    scaled = x_t[:, 1] / (1 + process.noise_schedule.sigma(t)[:, None] ** 2).sqrt()
+    for given_, x in zip((cond.anchor[:, 0], denoiser.space.table[NULL].expand(BATCH, N)), seen, strict=True):
+        assert torch.equal(x[:, 0], given_)
+        assert_close(x[:, 1], scaled)
 
 
 def test_logits_read_the_guided_text_and_features_come_from_the_call_with_the_source() -> None:

@@ -257,3 +257,45 @@ def test_checks_have_names_for_pytest() -> None:
     found: list[Callable[[], None]] = checks("metrics", "dist_1")
     assert {"is_described", "is_plain_data", "is_a_number"} <= {check.__name__ for check in found}
     assert repr(found[0]) == "metrics dist_1 is_described"
+
+
+class Peeking(Sid):
+    def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
+        scale = 1.0 if fake.x0.detach().sum().item() > 0 else 2.0
+        return {name: scale * term for name, term in super().generator_terms(roles, fake).items()}
+
+
+class PeekingTimes(UniformTime):
+    def sample(self, u: Tensor, schedule: Any) -> Tensor:
+        return super().sample(u if float(u[0]) < 0.5 else 1.0 - u, schedule)
+
+
+class PeekingProcess(GaussianProcess):
+    def q_sample(self, x0: Tensor, t: Tensor, eps: Tensor, cond: Condition | None = None) -> Tensor:
+        return super().q_sample(x0, t, eps, cond) if bool(t.max() <= 1.0) else x0
+
+
+class PeekingSampler(Ddim):
+    def sample(self, denoiser: Any, cond: Condition, noise: Any, observe: Any = None) -> Tensor:
+        x = super().sample(denoiser, cond, noise, observe)
+        return x if bool(x.isfinite().all()) else cond.anchor
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize(
+    ("registry", "part"),
+    [
+        (objectives.registry, Peeking),
+        (time_samplers.registry, PeekingTimes),
+        (processes.registry, PeekingProcess),
+        (samplers.registry, PeekingSampler),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_part_that_asks_the_host_does_not_compile(registry: Registry[Any], part: type[Part]) -> None:
+    """A number that Python looks at breaks the graph."""
+    part = type(part.__name__, (part,), {"__doc__": part.__doc__ or "A part.", "__module__": __name__})
+    registry.register("faulty", description="looks at a number")(part)
+    (check,) = [check for check in checks(registry.kind, "faulty") if check.compiles]
+    with pytest.raises(AssertionError, match=r"breaks .*[cC]ompile.*'.*[dD]ata-dependent"):
+        check()

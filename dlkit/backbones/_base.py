@@ -8,8 +8,9 @@ from dlkit.part import Part
 
 
 class Backbone(Part):
-    """Settings of a network: a module ``forward(x [b l d], time [b], taps) -> (x0 [b l d], features or None)``.
+    """Settings of a network: a module ``forward(x [b l d], time [b], taps) -> (output [b l d], features or None)``.
 
+    What the output is, ``model.prediction`` says: x0, eps, v, score, velocity, or a state whose logits are meant.
     ``taps`` are the numbers of the layers whose hidden states are the features, negative ones counted from the end, or
     None where no features are wanted. Features [b, l, h times the number of taps] are those of all taps side by side.
     The module has ``feature_dim``, the width h of one layer.

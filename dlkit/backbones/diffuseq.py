@@ -73,7 +73,7 @@ class Layer(nn.Module):
 
 
 class DiffuseqBackbone(nn.Module):
-    """h = Dropout(LayerNorm(position + up(x) + time(t))) -> layers -> down(h), the predicted x0.
+    """h = Dropout(LayerNorm(position + up(x) + time(t))) -> layers -> down(h), the prediction.
 
     ``up`` and ``down`` exist only where the state's width differs from the hidden width.
     """
@@ -100,7 +100,7 @@ class DiffuseqBackbone(nn.Module):
     def forward(
         self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], taps: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l h"] | None]:
-        """Predicted x0, and the hidden states after layers ``taps``, side by side, if any are asked for.
+        """The prediction, and the hidden states after layers ``taps``, side by side, if any are asked for.
 
         A negative number counts from the end.
 
@@ -133,7 +133,7 @@ def sinusoid(time: Float[Tensor, " b"], dim: int, max_period: float = 10000.0) -
 
 @register(
     "diffuseq",
-    description="BERT-shaped encoder that predicts x0; time is added to every position",
+    description="BERT-shaped encoder; time is added to every position",
     paper="Gong et al. 2023, DiffuSeq (arXiv 2210.08933)",
     licence="MIT (original code)",
 )

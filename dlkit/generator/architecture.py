@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from dlkit import backbones, decoders, samplers, spaces, teachers
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion import processes
+from dlkit.diffusion.parameterization import Source
 from dlkit.part import part_of
 from dlkit.recipe import Spec
 
@@ -17,6 +18,7 @@ class Architecture(Spec):
 
     Attributes:
         family, space, process, backbone, decoder, sampler: parts; the sampler is the one used when none is named.
+        prediction: what the backbone puts out.
         vocab_size, seq_len, overlong: the text side.
         condition_dropout: share of texts that the network was trained on without their source; guidance needs some.
     """
@@ -27,6 +29,7 @@ class Architecture(Spec):
     backbone: part_of(backbones.registry)  # type: ignore[valid-type]
     decoder: part_of(decoders.registry)  # type: ignore[valid-type]
     sampler: part_of(samplers.registry)  # type: ignore[valid-type]
+    prediction: Source = "x0"
     vocab_size: int = Field(ge=1, le=10_000_000)
     seq_len: int = Field(ge=8)
     overlong: Literal["truncate", "refuse"] = "truncate"
@@ -39,9 +42,16 @@ class Architecture(Spec):
             raise ValueError(f"seq_len={self.seq_len} is more than backbone.max_positions={most}")
         return self
 
+    @model_validator(mode="after")
+    def _schedule_knows_every_position(self) -> Self:
+        known = getattr(getattr(self.process, "schedule", None), "positions", None)
+        if known not in (None, self.seq_len):
+            raise ValueError(f"seq_len={self.seq_len} is not the {known} positions of the schedule")
+        return self
+
     def build(self, seed: int = 0) -> Denoiser:
         """A network with fresh weights, a function of the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             space = self.space.build(self.vocab_size)
-            return Denoiser(space, self.process, self.backbone.build(space.dim))
+            return Denoiser(space, self.process, self.backbone.build(space.dim), self.prediction)

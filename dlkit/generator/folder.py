@@ -15,6 +15,7 @@ from dlkit.errors import UserError
 from dlkit.files import read_json
 from dlkit.generator.architecture import Architecture
 from dlkit.part import validated
+from dlkit.plugins import check_installed
 from dlkit.recipe import Recipe
 
 WEIGHTS = "model.safetensors"
@@ -30,7 +31,7 @@ def read_model(folder: Path, kind: str) -> tuple[Denoiser, Tokenizer, Architectu
         kind: of model that it is to hold; empty for any.
 
     Raises:
-        UserError: the folder is of another kind, incomplete or damaged.
+        UserError: the folder is of another kind, incomplete or damaged, or needs a plugin that is not installed.
     """
     config = read_config(folder)
     if config.get("format") != 1:
@@ -38,6 +39,7 @@ def read_model(folder: Path, kind: str) -> tuple[Denoiser, Tokenizer, Architectu
         raise UserError(f"{folder / 'config.json'} has format {found!r}; this version reads format 1")
     if kind and config.get("kind") != kind:
         raise UserError(f"{folder} holds a {config.get('kind')}, not a {kind}; give the folder of a {kind}")
+    check_installed(config.get("plugins"), str(folder))
     architecture = _architecture(config, folder)
     _refuse_differences(_implied(architecture), _stored(folder / WEIGHTS), folder / WEIGHTS)
     denoiser = architecture.build()

@@ -9,7 +9,7 @@ from dlkit.generator.folder import RECIPE, model_folder, read_config
 from dlkit.generator.one_step import OneStepGenerator
 from dlkit.generator.teacher import Teacher
 from dlkit.teachers._base import Original, ReadOptions, TeacherFamily
-from dlkit.teachers._sniff import sniff
+from dlkit.teachers._sniff import family_of, readable, sniff
 
 
 def load(path: str | Path, device: str = "cpu") -> Teacher | OneStepGenerator:
@@ -35,16 +35,16 @@ def read_official(path: str | Path, options: ReadOptions) -> tuple[Teacher, Orig
     Raises:
         UserError: there is none at ``path``, or it cannot be read.
     """
-    family = official_family(path)
+    family = official_family(path) if options.family is None else family_of(options.family)
     if family is None:
         what = "is no official checkpoint" if Path(path).exists() else "does not exist"
-        raise UserError(f"{path} {what}; give a run folder with ema_*.pt and training_args.json")
+        raise UserError(f"{path} {what}; give {readable()}")
     found = family.read(Path(path), options)
     return Teacher.from_parts(family, found.parts), found
 
 
 def load_teacher(path: str | Path, device: str = "cpu", **options: Any) -> Teacher:
-    """A teacher from its folder, or from an official checkpoint: a run folder of DiffuSeq, or one file of it.
+    """A teacher from its folder, or from an official checkpoint of any family: a run folder of DiffuSeq, say.
 
     Args:
         path: of the folder or file.
@@ -55,7 +55,7 @@ def load_teacher(path: str | Path, device: str = "cpu", **options: Any) -> Teach
     Raises:
         UserError: see :meth:`TextModel.from_pretrained` and :func:`read_official`.
     """
-    if official_family(path) is None:
+    if options.get("family") is None and official_family(path) is None:
         if options:
             raise UserError(f"{path} is no official checkpoint; {', '.join(options)} can only be said of one")
         return Teacher.from_pretrained(path, device)

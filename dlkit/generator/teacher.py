@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from dlkit.errors import UserError
 from dlkit.generator.architecture import Architecture
 from dlkit.generator.text_model import TextModel
 from dlkit.recipe import Fit, Model, Recipe
@@ -18,14 +19,19 @@ class Teacher(TextModel):
     def from_parts(cls, family: TeacherFamily, parts: TeacherParts) -> Self:
         """The teacher that was found in an official checkpoint; its Recipe says as much as is known of how it was made.
 
+        Args:
+            family: whose checkpoint it was; the parts may hold it with other settings.
+            parts: what it is made of.
+
         Raises:
-            UserError: a setting of the original has no place in a Recipe.
+            UserError: a setting of the original has no place in a Recipe, or its tensors do not fit its settings.
         """
         model = {
-            "family": family,
+            "family": parts.family or family,
             "space": parts.space,
             "process": parts.process,
             "backbone": parts.backbone,
+            "prediction": parts.prediction,
             "seq_len": parts.seq_len,
         }
         recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit))
@@ -37,7 +43,10 @@ class Teacher(TextModel):
             condition_dropout=recipe.fit.condition_dropout,
         )
         denoiser = architecture.build()
-        denoiser.load_state_dict(parts.state)
+        try:
+            denoiser.load_state_dict(parts.state)
+        except RuntimeError as error:  # of torch, with one line for each tensor
+            raise UserError(f"its tensors do not fit its settings: {' '.join(str(error).split())}") from None
         return cls(denoiser, parts.tokenizer, architecture, recipe)
 
     def parts(self) -> TeacherParts:
@@ -52,4 +61,6 @@ class Teacher(TextModel):
             tokenizer_spec=self.recipe.model.tokenizer,
             state=self.denoiser.state_dict(),
             fit=self.recipe.fit.model_dump(mode="json"),
+            prediction=arch.prediction,
+            family=arch.family,
         )

@@ -26,7 +26,7 @@ from dlkit.generator.architecture import Architecture
 from dlkit.generator.folder import RECIPE, TIED, WEIGHTS, model_folder, read_model
 from dlkit.guidance import guided
 from dlkit.metrics._mbr import mbr as choose_by_mbr
-from dlkit.part import from_spec
+from dlkit.part import from_spec, plugins_of
 from dlkit.randomness import Stream, hash64
 from dlkit.recipe import Recipe
 from dlkit.samplers._base import Observer, Sampler
@@ -213,8 +213,9 @@ class TextModel:
         return list(itertools.takewhile(lambda token: token != self.tokenizer.sep_id, ids))
 
     def fingerprint(self) -> str:
-        """A hash of the weights and the settings."""
-        digest = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode())
+        """A hash of the weights and the settings; a plugin's version does not change it."""
+        settings = {key: value for key, value in self.config().items() if key != "plugins"}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name, tensor in sorted(self.denoiser.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -227,6 +228,7 @@ class TextModel:
             "kind": self.kind,
             **self.architecture.model_dump(mode="json"),
             "versions": {"dlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "plugins": plugins_of(self.architecture, self.recipe),
         }
 
     def write(self, folder: Path, dtype: torch.dtype | None = None) -> None:

@@ -23,7 +23,7 @@ def score_distillation(
     weight: Weight = "l1",
     reduction: Reduction = "mean",
     detach_scores: bool = False,
-    sample_weight: Float[Tensor, " b"] | None = None,
+    sample_weight: Float[Tensor, "b *l"] | None = None,
 ) -> Float[Tensor, ""]:
     """DLM-One eq. 4 (SiD, Zhou et al. 2024, arXiv 2404.04057, eq. 23).
 
@@ -50,7 +50,8 @@ def score_distillation(
         mask: True where the loss counts.
         mu: the paper's mu (SiD's alpha).
         weight, reduction, detach_scores: as above.
-        sample_weight: a factor of each sample, a function of its time for example; it gets no gradient.
+        sample_weight: a factor of each sample, a function of its time for example, or of each of its positions; it gets
+            no gradient.
     """
     return _ScoreDistillation.apply(x, x0_teacher, x0_fake, mask, mu, weight, reduction, detach_scores, sample_weight)  # type: ignore[return-value]
 
@@ -62,13 +63,13 @@ def sample_scale(
     mask: Bool[Tensor, "b l"],
     weight: Weight,
     reduction: Reduction,
-    sample_weight: Float[Tensor, " b"] | None = None,
-) -> Float[Tensor, "b 1 1"]:
+    sample_weight: Float[Tensor, "b *l"] | None = None,
+) -> Float[Tensor, "b _ 1"]:
     """What multiplies the sum over a sample: its weight over its share of the reduction; float32 or better."""
     wide = torch.promote_types(x.dtype, torch.float32)
     keep = mask[..., None].to(wide)
     tokens = keep.sum((1, 2), keepdim=True).clamp_min(1.0)
-    scale = torch.ones_like(tokens) if sample_weight is None else sample_weight.to(wide)[:, None, None]
+    scale = torch.ones_like(tokens) if sample_weight is None else sample_weight.to(wide).reshape(len(x), -1, 1)
     if weight == "l1":
         distance = ((x.to(wide) - x0_teacher.to(wide)).abs() * keep).sum((1, 2), keepdim=True)
         scale = scale / (distance / (tokens * x.shape[-1])).clamp_min(_SMALLEST_L1)

@@ -41,7 +41,7 @@ class Matching(Objective):
         """The score-distillation kernel on the two roles; detached, dL/dx = w factor (x0_fake - x0_teacher)."""
         kernel, sample_weight = split_weight(weight, roles.process, fake.t)
         if factor is not None:
-            sample_weight = factor if sample_weight is None else sample_weight.to(factor) * factor
+            sample_weight = factor if sample_weight is None else _times(sample_weight.to(factor), factor)
         return score_distillation(
             fake.x0,
             roles.teacher(fake, not detach_scores).x0,
@@ -55,11 +55,16 @@ class Matching(Objective):
         )
 
 
+def _times(weight: Float[Tensor, "b *l"], factor: Float[Tensor, " b"]) -> Float[Tensor, "b *l"]:
+    """A factor of each sample on all that belongs to it."""
+    return weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))
+
+
 @torch.no_grad()
 def split_weight(
     weight: Weight, process: GaussianProcess, t: Float[Tensor, " b"]
-) -> tuple[KernelWeight, Float[Tensor, " b"] | None]:
-    """A weight as the kernel's own and a factor of each sample.
+) -> tuple[KernelWeight, Float[Tensor, "b *l"] | None]:
+    """A weight as the kernel's own and a factor of each sample, or of its positions where they differ in noise.
 
     By Tweedie, (alpha / sigma^2) (x0_fake - x0_teacher) is a difference of scores, and dx_t / dx = alpha. So
 

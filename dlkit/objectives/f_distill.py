@@ -42,7 +42,10 @@ class FDistill(Matching):
     generated positions. Data stand in for the teacher's own texts in r, as in the paper. The discriminator comes from
     ``adv``, whose loss must be ``non_saturating``: the optimum of the others is no log-ratio.
 
-    The value of the loss means nothing: only its gradient is defined.
+    The value of the loss means nothing: only its gradient is defined. With Gaussian teacher and student, of variances V
+    and U after noising, the mean goes home from everywhere. While it is off the spread may go the wrong way: forward_kl
+    widens a student until U = V + alpha^2 (m_teacher - m_student)^2, jensen_shannon, squared_hellinger and jeffreys
+    widen it less far, softened_reverse_kl and neyman narrow it.
 
     Attributes:
         divergence: one of the above.

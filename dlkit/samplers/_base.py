@@ -23,6 +23,8 @@ from dlkit.schedules._respacing import kept_by
 Noise = Callable[[int], Float[Tensor, "b l d"]]
 """noise(k): the k-th standard normal state of a run; 0 is the start."""
 
+GRIDS = ("even", "nested")
+
 Observer = Callable[[int, float, Float[Tensor, "b l d"], Float[Tensor, "b l d"]], None]
 """observer(k, t, x_t, x0): called after each network call with what went in and what came out."""
 
@@ -131,8 +133,9 @@ class GridSampler(Walk):
     """A walk down a grid t_1 > t_2 > ... > t_n > 0, and from t_n to 0.
 
     Attributes:
-        grid: "even" for evenly spaced times from 1 to the lowest the schedule has, both included; or a respacing string
-            of the original, such as "ddim20" or "4,6,10", whose number of steps ``steps`` then is.
+        grid: "even" for evenly spaced times from 1 to the lowest the schedule has, both included; "nested" for times
+            with the same ends that are all in the grid of twice as many steps; or a respacing string of the original,
+            such as "ddim20" or "4,6,10", whose number of steps ``steps`` then is.
     """
 
     grid: str = "even"
@@ -140,7 +143,7 @@ class GridSampler(Walk):
     @model_validator(mode="before")
     @classmethod
     def _steps_of_the_grid(cls, settings: Any) -> Any:
-        if isinstance(settings, dict) and isinstance(grid := settings.get("grid", "even"), str) and grid != "even":
+        if isinstance(settings, dict) and isinstance(grid := settings.get("grid", "even"), str) and grid not in GRIDS:
             try:
                 count = kept_by(grid)
             except UserError as error:
@@ -150,10 +153,14 @@ class GridSampler(Walk):
 
     @model_validator(mode="after")
     def _steps_agree(self) -> Self:
-        if self.grid != "even" and self.steps != kept_by(self.grid):
+        if self.grid not in GRIDS and self.steps != kept_by(self.grid):
             raise ValueError(f"steps={self.steps} contradicts grid {self.grid!r}, which has {kept_by(self.grid)} steps")
         return self
 
     def path(self, schedule: Schedule) -> list[tuple[float, float]]:
-        times = schedule.grid(self.steps) if self.grid == "even" else schedule.respaced(self.grid)
-        return list(pairwise([*times, 0.0]))
+        return list(pairwise([*self._times(schedule), 0.0]))
+
+    def _times(self, schedule: Schedule) -> list[float]:
+        if self.grid == "even":
+            return schedule.even(self.steps)
+        return schedule.grid(self.steps) if self.grid == "nested" else schedule.respaced(self.grid)

@@ -36,4 +36,4 @@ class Ancestral(GridSampler):
         std = posterior.std_large if self.variance == "large" else posterior.std
         noise = now.noise(0) if self.noise_bound is None else truncated(now.noise(0), self.noise_bound)
         x_s = posterior.mean + std * noise
-        return process.absorb(x_s, std.flatten(), lambda: torch.special.ndtr(now.noise(1)[..., 0]))
+        return process.absorb(x_s, std, lambda: torch.special.ndtr(now.noise(1)[..., 0]))

@@ -30,5 +30,5 @@ class DpmSolverPp2m(GridSampler):
             before, time = now.before
             at_s, at_t, at_before = (process.noise_schedule.log_snr(u) for u in (now.s, now.t, time))
             ahead = (at_s - at_t) / (2.0 * (at_t - at_before))
-            x0 = x0 + ahead.to(x0.dtype)[:, None, None] * (x0 - before)
+            x0 = x0 + ahead.to(x0.dtype).reshape(len(x0), -1, 1) * (x0 - before)
         return process.ddim(now.x_t, x0, now.t, now.s)

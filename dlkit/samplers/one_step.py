@@ -36,7 +36,7 @@ class OneStep(Sampler):
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
-        z = denoiser.process.prior(one_of(noise(0), self.codes, self.codes_seed))
+        z = denoiser.process.prior(one_of(noise(0), self.codes, self.codes_seed), self.t_init)
         t = torch.full((len(z),), self.t_init, dtype=torch.float64, device=z.device)
         x0 = denoiser.predict(z, t, cond).x0
         if observe is not None:

@@ -20,7 +20,8 @@ class Renoise(Sampler):
     """e_1 = G(z, t_1); e_k = G(alpha(t_k) e_{k-1} + sigma(t_k) z_k, t_k), with t_k = t_init (1 - (k - 1) / steps).
 
     The paper does not give its times; evenly spaced ones are this project's choice, and those of few-step SiD (Zhou et
-    al. 2025, arXiv 2505.12674). A student that was distilled for k steps has learnt to be asked at them.
+    al. 2025, arXiv 2505.12674). A student that was distilled for k steps has learnt to be asked at them. A time below
+    the schedule's t_min, where no network was trained, is t_min instead.
 
     Attributes:
         steps: calls.
@@ -38,10 +39,11 @@ class Renoise(Sampler):
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
-        x = denoiser.process.prior(noise(0))
-        for k, now in enumerate(self.times):
+        process = denoiser.process
+        lowest, x = process.noise_schedule.t_min, process.prior(noise(0), self.t_init)
+        for k, now in enumerate(max(time, lowest) for time in self.times):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
-            x_t = x if k == 0 else denoiser.process.q_sample(x, t, noise(k), cond)
+            x_t = x if k == 0 else process.q_sample(x, t, noise(k), cond)
             x = cond.apply(denoiser.predict(x_t, t, cond).x0)
             if observe is not None:
                 observe(k, now, x_t, x)

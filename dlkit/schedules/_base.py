@@ -1,5 +1,6 @@
-"""What a schedule is, and what the schedules that are defined on a grid have in common."""
+"""What a schedule is, and what is common to those that keep the variance, let it explode, or have steps."""
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -12,33 +13,85 @@ from dlkit.part import Part
 from dlkit.schedules._respacing import space_timesteps
 
 Times = Float[Tensor, " *b"]
+Coefficients = Float[Tensor, "..."]
+"""[*b], or [*b, l] where the l positions of a text have noise of their own."""
 
 
 class Schedule(Part):
-    """Variance-preserving schedule: alpha(t)^2 + sigma(t)^2 = 1.
+    """alpha(t) and sigma(t) of x_t = alpha x0 + sigma eps, t in [0, 1].
 
-    Times and results are float64: near t = 0 sigma^2 = 1 - alpha^2 loses its digits in float32.
+    At t = 0 the text is clean: alpha = 1, sigma = 0. From there on alpha does not rise, sigma does not fall, and the
+    log SNR falls. Nothing else is assumed: alpha^2 + sigma^2 may be anything.
+
+    Times and results are float64: near t = 0 differences such as 1 - alpha lose their digits in float32. What depends
+    on times is a pure function of tensors, without a look at their values: it compiles into one graph, and never makes
+    the host wait for the device.
     """
 
+    @property
+    def positions(self) -> int | None:
+        """How many positions have a noise level of their own; None if all of a text share one, as is usual."""
+        return None
+
+    @property
     @abstractmethod
-    def alpha_bar(self, t: Times) -> Times:
-        """alpha(t)^2, falling from 1 at t = 0."""
+    def t_min(self) -> float:
+        """The lowest noisy time the network is trained at."""
 
     @abstractmethod
-    def d_alpha_bar(self, t: Times) -> Times:
-        """Derivative of alpha(t)^2 with respect to t."""
+    def alpha(self, t: Times) -> Coefficients:
+        """What the text is multiplied by."""
 
     @abstractmethod
-    def inverse(self, log_snr: Times) -> Times:
-        """The time t at which log SNR has the given value."""
+    def sigma(self, t: Times) -> Coefficients:
+        """Standard deviation of the noise."""
 
     @abstractmethod
+    def d_alpha(self, t: Times) -> Coefficients:
+        """d alpha / dt."""
+
+    @abstractmethod
+    def d_sigma(self, t: Times) -> Coefficients:
+        """d sigma / dt; may be infinite at t = 0."""
+
+    @abstractmethod
+    def inverse(self, log_snr: Coefficients) -> Coefficients:
+        """The time t at which log SNR has the given value; the nearest end where it is out of range."""
+
+    def log_snr(self, t: Times) -> Coefficients:
+        """log(alpha^2 / sigma^2); infinite at t = 0."""
+        return 2.0 * (torch.log(self.alpha(t)) - torch.log(self.sigma(t)))
+
+    def d_log_snr(self, t: Times) -> Coefficients:
+        """d log SNR / dt = 2 (d_alpha / alpha - d_sigma / sigma); infinite where one of them is 0."""
+        return 2.0 * (self.d_alpha(t) / self.alpha(t) - self.d_sigma(t) / self.sigma(t))
+
     def network_time(self, t: Times) -> Times:
-        """What the network is fed."""
+        """What the network is fed: 1000 t, which a sinusoid made for a thousand steps can tell apart."""
+        return 1000.0 * t.double()
 
-    @abstractmethod
+    def between(self, u: Times, t_min: float, t_max: float) -> Times:
+        """Spread uniforms over the times the network may be trained at, from ``t_min`` to ``t_max``."""
+        return t_min + u.double() * (t_max - t_min)
+
     def grid(self, steps: int) -> list[float]:
-        """The times of ``steps`` network calls, falling from 1; the last call is at the lowest noise level there is."""
+        """The times of ``steps`` network calls, falling from 1 to ``t_min``: 1 alone for one step.
+
+        They are 1 and t_min + (1 - t_min) j / steps for j < steps - 1, so all of them are in the grid of twice as many
+        steps. The price is that the first step is twice as long as the others.
+
+        Raises:
+            ValueError: the schedule has no so many steps.
+        """
+        self._has_so_many(steps)
+        low = self.t_min
+        return [1.0, *(low + (1.0 - low) * (j / steps) for j in reversed(range(steps - 1)))]
+
+    def even(self, steps: int) -> list[float]:
+        """The same number of times with the same ends, evenly spaced. Raises as :meth:`grid` does."""
+        self._has_so_many(steps)
+        spacing = (1.0 - self.t_min) / max(steps - 1, 1)
+        return [1.0, *(self.t_min + j * spacing for j in reversed(range(steps - 1)))]
 
     def respaced(self, spec: str) -> list[float]:
         """The times that a respacing string such as "ddim20" or "4,6,10" keeps, falling.
@@ -48,35 +101,76 @@ class Schedule(Part):
         """
         raise UserError(f"grid {spec!r}: the schedule {self.registered_name!r} has no steps to choose from; use 'even'")
 
-    @abstractmethod
-    def between(self, u: Times, t_min: float, t_max: float) -> Times:
-        """Spread uniforms over the times the network may be trained at, from ``t_min`` to ``t_max``."""
+    def _has_so_many(self, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
+
+
+class ContinuousSchedule(Schedule):
+    """A schedule without steps.
+
+    Attributes:
+        lowest: the lowest noisy time the network is trained at.
+    """
+
+    lowest: float = Field(default=0.001, gt=0.0, le=0.5)
 
     @property
-    @abstractmethod
     def t_min(self) -> float:
-        """The lowest noisy time the network is trained at."""
+        return self.lowest
 
-    def alpha(self, t: Times) -> Times:
+
+class VariancePreserving(Schedule):
+    """alpha^2 + sigma^2 = 1, given by alpha_bar = alpha^2."""
+
+    @abstractmethod
+    def alpha_bar(self, t: Times) -> Coefficients:
+        """alpha(t)^2, falling from 1 at t = 0."""
+
+    @abstractmethod
+    def d_alpha_bar(self, t: Times) -> Coefficients:
+        """Derivative of alpha(t)^2 with respect to t."""
+
+    def alpha(self, t: Times) -> Coefficients:
         """sqrt(alpha_bar)."""
         return self.alpha_bar(t).sqrt()
 
-    def sigma(self, t: Times) -> Times:
+    def sigma(self, t: Times) -> Coefficients:
         """sqrt(1 - alpha_bar)."""
         return (1.0 - self.alpha_bar(t)).clamp_min(0.0).sqrt()
 
-    def d_alpha(self, t: Times) -> Times:
+    def d_alpha(self, t: Times) -> Coefficients:
         """d alpha / dt = d_alpha_bar / (2 alpha)."""
         return self.d_alpha_bar(t) / (2.0 * self.alpha(t))
 
-    def d_sigma(self, t: Times) -> Times:
+    def d_sigma(self, t: Times) -> Coefficients:
         """d sigma / dt = -d_alpha_bar / (2 sigma); infinite at t = 0."""
         return -self.d_alpha_bar(t) / (2.0 * self.sigma(t))
 
-    def log_snr(self, t: Times) -> Times:
+    def log_snr(self, t: Times) -> Coefficients:
         """log(alpha^2 / sigma^2); infinite at t = 0."""
         alpha_bar = self.alpha_bar(t)
         return torch.log(alpha_bar) - torch.log1p(-alpha_bar)
+
+
+class VarianceExploding(Schedule):
+    """alpha = 1, and sigma grows far beyond the text, until that is lost in it.
+
+    A run starts from sigma(1) eps, and the network sees x_t / sqrt(1 + sigma^2):
+    :meth:`dlkit.diffusion.processes.gaussian.GaussianProcess.network_input`.
+    """
+
+    def alpha(self, t: Times) -> Times:
+        """1."""
+        return torch.ones_like(t, dtype=torch.float64)
+
+    def d_alpha(self, t: Times) -> Times:
+        """0."""
+        return torch.zeros_like(t, dtype=torch.float64)
+
+    def log_snr(self, t: Times) -> Times:
+        """-2 log sigma; infinite at t = 0."""
+        return -2.0 * torch.log(self.sigma(t))
 
 
 class DiscreteSchedule(Schedule):
@@ -108,17 +202,30 @@ class DiscreteSchedule(Schedule):
         return (low + torch.floor(u.double() * (high - low + 1)).clamp(max=high - low)) / self.steps
 
     def grid(self, steps: int) -> list[float]:
+        """Index T - 1, and floor(j T / steps) for j < steps - 1, down to 0; T - 1 alone for one step.
+
+        All of them are in the grid of twice as many steps, whether that divides T or not. The price is that the first
+        step is twice as long as the others.
+        """
+        self._has_so_many(steps)
+        kept = [j * self.steps // steps for j in range(steps - 1)]
+        return [(index + 1) / self.steps for index in (self.steps - 1, *reversed(kept))]
+
+    def even(self, steps: int) -> list[float]:
         """Evenly spaced indices from T - 1 to 0, both included (T - 1 alone for one step)."""
-        if not 1 <= steps <= self.steps:
-            raise ValueError(f"steps must be between 1 and {self.steps}, not {steps}")
+        self._has_so_many(steps)
         spacing = (self.steps - 1) / max(steps - 1, 1)
         return [(self.steps - round(k * spacing)) / self.steps for k in range(steps)]
 
     def respaced(self, spec: str) -> list[float]:
         return [(index + 1) / self.steps for index in reversed(space_timesteps(self.steps, spec))]
 
+    def _has_so_many(self, steps: int) -> None:
+        if not 1 <= steps <= self.steps:
+            raise ValueError(f"steps must be between 1 and {self.steps}, not {steps}")
 
-class CappedSchedule(DiscreteSchedule):
+
+class CappedSchedule(VariancePreserving, DiscreteSchedule):
     """Discrete schedules that cap each beta, extended to all t.
 
     The original defines T steps through a decreasing f with beta_i = min(1 - f((i+1)/T) / f(i/T), .999) and
@@ -160,9 +267,9 @@ class CappedSchedule(DiscreteSchedule):
 
     def inverse(self, log_snr: Times) -> Times:
         alpha_bar = torch.sigmoid(log_snr.double())
-        at_cap = self._f(torch.tensor(self._cap, dtype=torch.float64, device=log_snr.device))
+        at_cap = self._f(torch.full((), self._cap, dtype=torch.float64, device=log_snr.device))
         tail = self._cap + torch.log((alpha_bar / at_cap).clamp(max=1.0)) / (self.steps * LOG_CAP)
         return torch.where(alpha_bar < at_cap, tail, self._f_inverse(torch.maximum(alpha_bar, at_cap)))
 
 
-LOG_CAP = float(torch.log(torch.tensor(0.001, dtype=torch.float64)))
+LOG_CAP = math.log(0.001)

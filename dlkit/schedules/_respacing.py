@@ -51,4 +51,6 @@ def _number(text: str, spec: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UserError(f"grid {spec!r} is neither 'even', nor 'ddimN', nor numbers such as '4,6,10'") from None
+        raise UserError(
+            f"grid {spec!r} is neither 'even', nor 'ddimN', nor 'nested', nor numbers such as '4,6,10'"
+        ) from None

@@ -72,6 +72,10 @@ class EmbeddingSpec(Space):
         return EmbeddingSpace(vocab_size, self.dim)
 
 
-def sigma_0_noised(x0: Float[Tensor, "b l d"], sigma_0: float, eps: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+def sigma_0_noised(
+    x0: Float[Tensor, "b l d"], sigma_0: float | Float[Tensor, "l 1"], eps: Float[Tensor, "b l d"]
+) -> Float[Tensor, "b l d"]:
     """The start of DiffuSeq's forward process: embedding + sigma_0 noise."""
+    if isinstance(sigma_0, Tensor):
+        return x0 + sigma_0.to(x0) * eps
     return torch.add(x0, eps, alpha=sigma_0)

@@ -29,7 +29,7 @@ class Starter(Sampler):
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
         process, x = denoiser.process, cond.apply(noise(0))
-        grid = [*process.noise_schedule.grid(self.steps), 0.0]
+        grid = [*process.noise_schedule.even(self.steps), 0.0]
         for k, (now, to) in enumerate(pairwise(grid)):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
             x0 = denoiser.predict(x, t, cond).x0

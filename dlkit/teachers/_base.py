@@ -4,13 +4,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.denoiser import Denoiser
+from dlkit.diffusion.parameterization import Source
 from dlkit.errors import UserError
 from dlkit.part import Part
 
@@ -47,6 +48,8 @@ class TeacherParts:
         tokenizer_spec: where the tokenizer came from, as ``model.tokenizer`` of a Recipe.
         state: the weights under the names of :class:`dlkit.denoiser.Denoiser`'s state.
         fit: settings of a Recipe's ``fit`` section, as plain data; what is not known is left out.
+        prediction: what the backbone puts out.
+        family: with the settings it was fitted with; None where a checkpoint does not tell them.
     """
 
     space: Part
@@ -57,6 +60,8 @@ class TeacherParts:
     tokenizer_spec: str
     state: dict[str, Tensor]
     fit: dict[str, Any]
+    prediction: Source = "x0"
+    family: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ class ReadOptions:
         step: which of several checkpoints; None is the latest.
         heads: attention heads, which weights do not tell; None finds them out.
         allow_unused: leave out tensors that the network has no place for.
+        family: whose checkpoint it is; None asks every family whether it knows it.
     """
 
     tokenizer: str | None = None
@@ -117,10 +123,17 @@ class ReadOptions:
     step: int | None = None
     heads: int | None = None
     allow_unused: bool = False
+    family: str | None = None
 
 
 class TeacherFamily(Part):
-    """How teachers of one kind are fitted, and how their official checkpoints are read and written."""
+    """How teachers of one kind are fitted, and how their official checkpoints are read and written.
+
+    Attributes:
+        checkpoints: what an official checkpoint is, in words: "a run folder with ..."; empty if none can be read.
+    """
+
+    checkpoints: ClassVar[str] = ""
 
     @abstractmethod
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:

@@ -32,7 +32,7 @@ def write_run(folder: Path, parts: TeacherParts) -> None:
     The tied table is written under both of its names.
 
     Raises:
-        UserError: the original's code has no such space, process, backbone or schedule.
+        UserError: the original's code has no such space, process, backbone, prediction or schedule.
     """
     space, process, backbone = _official(parts)
     fit, own_words = parts.fit, parts.tokenizer.has_own_words
@@ -97,6 +97,8 @@ def _official(parts: TeacherParts) -> tuple[EmbeddingSpec, GaussianProcess, Diff
         raise UserError(_no_place("process", process.registered_name))
     if not isinstance(backbone, DiffuseqSpec):
         raise UserError(_no_place("backbone", backbone.registered_name))
+    if parts.prediction != "x0":
+        raise UserError(_no_place("prediction", parts.prediction))
     if process.noise_schedule.registered_name not in SCHEDULES:
         raise UserError(_no_place("schedule", process.noise_schedule.registered_name))
     return space, process, backbone

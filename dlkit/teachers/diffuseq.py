@@ -1,6 +1,7 @@
 """The DiffuSeq family."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -31,10 +32,11 @@ class Diffuseq(TeacherFamily):
 
         mse          |x_start - x0(x_t)|^2, with the bare embedding as target at the lowest time
         decoder_nll  cross-entropy of the tokens given x_start, which keeps embeddings apart
-        tT           |alpha(1) x_start|^2, nearly zero under the sqrt schedule
+        tT           |alpha(1) x_start|^2 as the network sees it, nearly zero under most schedules
 
-    with x_start = E[w] + sigma_0 eps_0 and the source of x_t held at x_start (the noisy anchor of the original). With
-    the process ``mean_shift`` (DiffuSeq-v2, arXiv 2310.05793) some tokens of x_t are absorbed, and there is
+    with x_start = E[w] + sigma_0 eps_0 and the source of x_t held at x_start (the noisy anchor of the original). A
+    network that puts out something else than x0 has its mse in that (``Denoiser.learned``): the target is turned into
+    it. With the process ``mean_shift`` (DiffuSeq-v2, arXiv 2310.05793) some tokens of x_t are absorbed, and there is
 
         mean_norm    reg_rate |m|_2
 
@@ -43,6 +45,8 @@ class Diffuseq(TeacherFamily):
     Attributes:
         reg_rate: weight of that term; the original's is always .01.
     """
+
+    checkpoints: ClassVar[str] = "a run folder with ema_*.pt and training_args.json"
 
     reg_rate: float = Field(default=0.01, ge=0.0)
 
@@ -60,15 +64,18 @@ class Diffuseq(TeacherFamily):
         x_mean = space.embed(batch.ids)
         x_start = sigma_0_noised(x_mean, process.sigma_0, batch.eps_0)
         cond = Condition(x_start, batch.mask)
-        x0 = denoiser.predict(cond.apply(noised(process, x_start, batch)), batch.t, cond).x0
+        x_t = cond.apply(noised(process, x_start, batch))
+        found = denoiser.predict(x_t, batch.t, cond, to=denoiser.learned).value
         lowest = (batch.t <= process.noise_schedule.t_min)[:, None, None]
         logits = rearrange(space.logits(x_start), "b l v -> (b l) v")
         nll = F.cross_entropy(logits, batch.ids.flatten(), reduction="none")
-        alpha_1 = process.alpha(torch.ones_like(batch.t), x_start)
+        end = torch.ones_like(batch.t)
+        target = torch.where(lowest, x_mean, x_start)
+        wanted = process.convert(target, x_t, batch.t, "x0", denoiser.learned)
         terms = {
-            "mse": (torch.where(lowest, x_mean, x_start) - x0).square().mean((1, 2)),
+            "mse": (wanted - found).square().mean((1, 2)),
             "decoder_nll": nll.view_as(batch.ids).mean(1),
-            "tT": (alpha_1 * x_start).square().mean((1, 2)),
+            "tT": process.network_input(process.alpha(end, x_start) * x_start, end).square().mean((1, 2)),
         }
         if space.mean_embed is not None:
             terms["mean_norm"] = (self.reg_rate * space.mean_embed.norm()).expand_as(terms["mse"])

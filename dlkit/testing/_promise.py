@@ -138,7 +138,11 @@ def need_compiler() -> None:
         raise unittest.SkipTest("no C++ compiler") from None
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled as one graph: whatever breaks it or syncs with the host raises."""
+def compiled(function: Callable[..., Any], backend: str = "inductor") -> Callable[..., Any]:
+    """The function compiled as one graph: whatever breaks it or syncs with the host raises.
+
+    Args:
+        backend: ``aot_eager`` finds the graphs, forward and backward, and runs them without making code of them.
+    """
     torch.compiler.reset()
-    return torch.compile(function, fullgraph=True)
+    return torch.compile(function, fullgraph=True, backend=backend)

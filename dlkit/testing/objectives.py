@@ -1,6 +1,7 @@
 """What objectives promise."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from dlkit.generator import load_student, load_teacher
 from dlkit.objectives._base import Noised, Objective, Terms
 from dlkit.part import from_spec
 from dlkit.testing import _material as material
-from dlkit.testing._promise import promise, require, require_close
+from dlkit.testing._promise import compiled, promise, require, require_close
 from dlkit.training.turns import Networks, Turn
 
 STEPS = 50
@@ -170,6 +171,40 @@ def _terms(part: Objective, critic: bool, change: Any = lambda state: state) -> 
     scene = Scene.of(part, critic)
     fake, real = change(noised(scene, "fake")), change(noised(scene, "real"))
     return {name: term.detach() for name, term in terms_of(part, scene, fake, real).items()}
+
+
+@promise(compiles=True)
+def compiles(part: Objective) -> None:
+    """Each turn, networks and gradients included, compiles as one graph and gives what it gives otherwise."""
+    for critic in (False, True):
+        outcomes = []
+        for wrap in (lambda step: step, lambda step: compiled(step, "aot_eager")):
+            scene = Scene.of(part, critic)
+            step, x0 = _turn(part, scene), noised(scene, "fake", grad=True).x0
+            terms = wrap(step)(x0)
+            if any(term.requires_grad for term in terms.values()):
+                torch.stack(list(terms.values())).sum().backward()
+            grads = {name: p.grad for name, p in scene.networks.critic.named_parameters() if p.grad is not None}
+            outcomes.append({**terms, **grads} | ({} if x0.grad is None else {"the states": x0.grad}))
+        eager, graph = outcomes
+        require(eager.keys() == graph.keys(), "other terms or gradients come out compiled")
+        for name, value in eager.items():
+            require_close(graph[name], value, f"compiled {name} differs", 1e-9, 1e-12)
+
+
+def _turn(part: Objective, scene: Scene) -> Callable[[Tensor], Terms]:
+    """The scene's turn as a function of the generated states; all that is drawn is drawn before."""
+    fake, real, process = noised(scene, "fake"), noised(scene, "real"), scene.networks.teacher.process
+    eps, more = (material.normal(use, dtype=torch.float64) for use in ("eps", "more"))
+
+    def step(x0: Tensor) -> Terms:
+        x_t = process.q_sample(x0, fake.t, eps, fake.cond)
+        states = Noised(x0, x_t, fake.t, fake.cond, fake.target, lambda use: more)
+        if scene.turn.critic:
+            return part.critic_terms(scene.turn, states, replace(real, noise=lambda use: more, memo={}))
+        return part.generator_terms(scene.turn, states)
+
+    return step
 
 
 @promise(slow=True)

@@ -9,12 +9,12 @@ from dlkit.errors import UserError
 from dlkit.randomness import Stream
 from dlkit.samplers._base import Sampler
 from dlkit.testing import _material as material
-from dlkit.testing._promise import promise, require, require_close, require_equal, require_like
+from dlkit.testing._promise import compiled, promise, require, require_close, require_equal, require_like
 
 
-def short(part: Sampler) -> Sampler:
+def short(part: Sampler, most: int = 4) -> Sampler:
     """With few steps, if it takes as many."""
-    for steps in (4, 2, 1):
+    for steps in range(most, 0, -1):
         try:
             return part.replace(steps=steps)
         except UserError:
@@ -61,3 +61,17 @@ def is_a_function_of_each_noise(part: Sampler) -> None:
     order = torch.tensor([2, 0, 3, 1])
     require_close(sampled(part, order), x[order], "a sample depends on its batch mates", 1e-3, 1e-4)
     require_close(sampled(part, rows[1:2]), x[1:2], "a sample depends on its batch mates", 1e-3, 1e-4)
+
+
+@promise(compiles=True)
+def compiles(part: Sampler) -> None:
+    """The whole way, network calls included, compiles as one graph and ends where it ends otherwise."""
+    denoiser, few = material.denoiser(material.Pointwise(material.DIM)), short(part, 2)
+    cond, drawn = material.condition(), noise(torch.arange(material.BATCH))
+    draws = {k: drawn(k) for k in range(64)}  # before the graph, which only asks
+
+    def way(draws: dict[int, Tensor]) -> Tensor:
+        return few.sample(denoiser, cond, lambda k: draws[k])
+
+    with torch.no_grad():
+        require_close(compiled(way, "aot_eager")(draws), way(draws), "the compiled sample differs", 1e-5, 1e-6)

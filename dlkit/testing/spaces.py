@@ -1,12 +1,12 @@
 """What spaces promise."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dlkit.spaces._base import Space
 from dlkit.spaces.embedding import EmbeddingSpace
 from dlkit.testing import _material as material
-from dlkit.testing._promise import promise, require, require_equal, require_like
+from dlkit.testing._promise import compiled, promise, require, require_close, require_equal, require_like
 
 IDS = torch.arange(material.VOCABULARY)[None]
 
@@ -54,3 +54,15 @@ def is_a_function_of_the_seed(part: Space) -> None:
     fresh.load_state_dict(material.stored(space))
     require_equal(fresh.embed(IDS), space.embed(IDS), "states change when it is saved and loaded")
     require_equal(fresh.logits(fresh.embed(IDS)), space.logits(space.embed(IDS)), "logits change when it is saved")
+
+
+@promise(compiles=True)
+def compiles(part: Space) -> None:
+    """Compiled as one graph it embeds and reads as it does otherwise."""
+    space = built(part)
+
+    def both(ids: Tensor) -> tuple[Tensor, Tensor]:
+        return space.embed(ids), space.logits(space.embed(ids))
+
+    for one, other, what in zip(compiled(both, "aot_eager")(IDS), both(IDS), ("states", "logits"), strict=True):
+        require_close(one, other, f"compiled {what} differ")

@@ -12,7 +12,7 @@ from dlkit.generator import load_teacher
 from dlkit.recipe import Recipe
 from dlkit.teachers._base import FitBatch, TeacherFamily
 from dlkit.testing import _material as material
-from dlkit.testing._promise import promise, require, require_close, require_equal
+from dlkit.testing._promise import compiled, promise, require, require_close, require_equal
 from dlkit.training.engine import TorchEngine
 from dlkit.training.fit import Fitter
 from dlkit.training.folder import RunFolder
@@ -59,6 +59,15 @@ def is_deterministic(part: TeacherFamily) -> None:
         for name, term in terms.items():
             require_equal(again[name], term, f"two calls of term {name!r} differ; draw no random numbers of your own")
             require_close(turned[name], term[order], f"term {name!r} depends on batch mates", 1e-4, 1e-5)
+
+
+@promise(compiles=True)
+def compiles(part: TeacherFamily) -> None:
+    """Its losses compile as one graph and are what they are otherwise."""
+    with beginning(part) as (denoiser, batch):
+        graph = compiled(lambda: part.losses(denoiser, batch), "aot_eager")()
+        for name, term in part.losses(denoiser, batch).items():
+            require_close(graph[name], term, f"compiled term {name!r} differs")
 
 
 @promise(slow=True)

@@ -5,7 +5,7 @@ import torch
 from dlkit.diffusion.time_samplers._base import TimeSampler
 from dlkit.schedules._base import Schedule
 from dlkit.testing import _material as material
-from dlkit.testing._promise import promise, require, require_equal, require_like
+from dlkit.testing._promise import compiled, promise, require, require_close, require_equal, require_like
 
 
 def schedule() -> Schedule:
@@ -29,3 +29,11 @@ def is_a_function_of_each_uniform(part: TimeSampler) -> None:
     require_equal(part.sample(u, schedule()), t, "two calls differ; draw no random numbers of your own")
     require_equal(part.sample(u.flip(0), schedule()).flip(0), t, "a time depends on the order of the batch")
     require_equal(part.sample(u[:1], schedule()), t[:1], "a time depends on the batch")
+
+
+@promise(compiles=True)
+def compiles(part: TimeSampler) -> None:
+    """Compiled as one graph a run draws the times, and the weights of their losses, that it draws otherwise."""
+    u, state = torch.linspace(0.001, 0.999, 64, dtype=torch.float64), part.start(schedule())
+    for one, other, what in zip(compiled(state.draw, "aot_eager")(u), state.draw(u), ("times", "weights"), strict=True):
+        require_close(one, other, f"compiled {what} differ", 1e-12, 1e-12)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dlkit.errors import UserError
 from dlkit.files import atomic_folder, read_json
+from dlkit.plugins import check_installed
 
 _NAME = re.compile(r"step-(\d{8})")
 
@@ -95,11 +96,12 @@ def load(path: Path, needed: tuple[str, ...] = ("step",)) -> State:
     """Read a checkpoint whose values have at least the ``needed`` keys.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or was made with a plugin that is not installed.
     """
     values = read_json(path / "state.json")
     if not isinstance(values, dict) or not values.keys() >= set(needed):
         raise UserError(f"the checkpoint {path} is damaged (state.json lacks {', '.join(needed)}); {REMEDY}")
+    check_installed(values.get("plugins"), f"the checkpoint {path}")
     try:
         return State(load_file(path / "state.safetensors"), values)
     except (SafetensorError, OSError, ValueError) as error:

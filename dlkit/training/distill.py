@@ -17,7 +17,7 @@ from dlkit.guidance import guided
 from dlkit.metrics._base import Metric
 from dlkit.objectives._base import Noised, Objective, Terms
 from dlkit.objectives.adversarial import Adversarial
-from dlkit.part import from_spec
+from dlkit.part import from_spec, plugins_of
 from dlkit.randomness import Stream
 from dlkit.recipe import Recipe, Stage
 from dlkit.samplers import registry as samplers
@@ -206,6 +206,7 @@ class Distiller:
             "best": self.best.where(),
             "ticks": stage.ema.ticks,
             "seconds": self.clock.seconds,
+            "plugins": plugins_of(self.recipe, self.model.architecture),
         }
         state = State(values=values)
         for part, tensors in stage.tensors().items():

@@ -15,6 +15,7 @@ from dlkit.denoiser import Denoiser
 from dlkit.diffusion.time_samplers._base import TimeState
 from dlkit.generator import Architecture, Teacher
 from dlkit.metrics._base import Metric
+from dlkit.part import plugins_of
 from dlkit.randomness import Stream
 from dlkit.recipe import Recipe
 from dlkit.teachers._base import FitBatch
@@ -194,7 +195,8 @@ class Fitter:
 
     def save(self) -> None:
         """Write a checkpoint."""
-        state = State(values={"ticks": self.ema.ticks, "seconds": self.clock.seconds})
+        plugins = plugins_of(self.recipe)
+        state = State(values={"ticks": self.ema.ticks, "seconds": self.clock.seconds, "plugins": plugins})
         state.put("denoiser", checkpoint.module_state(self.denoiser))
         state.put("optimizer", checkpoint.optimizer_state(self.optimizer))
         state.put("ema", self.ema.state())
@@ -225,6 +227,7 @@ def teacher_architecture(recipe: Recipe, vocab_size: int) -> Architecture:
         space=model.space,
         process=model.process,
         backbone=model.backbone,
+        prediction=model.prediction,
         decoder=recipe.decoder,
         sampler="ddim",
         vocab_size=vocab_size,

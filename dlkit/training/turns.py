@@ -77,7 +77,7 @@ class Networks:
 def sibling(denoiser: Denoiser) -> Denoiser:
     """A trainable network that starts as a copy and shares the frozen space. Dropout stays off in distillation."""
     backbone = copy.deepcopy(denoiser.backbone).requires_grad_(True)
-    return Denoiser(denoiser.space, denoiser.process, backbone).eval()
+    return Denoiser(denoiser.space, denoiser.process, backbone, denoiser.prediction).eval()
 
 
 class Turn:
@@ -171,7 +171,7 @@ class Studio:
         al. 2024, DMD2, arXiv 2405.14867, where a whole batch is at one step).
         """
         which = self.stream.named(f"{name}/step").at(step).integers(draw.index, len(self.grid))
-        z = self.process.prior(self.noise(draw, name, step))
+        z = self.process.prior(self.noise(draw, name, step), self.grid[0])
         if self.recipe.generator_input == "backward_simulation":
             return self._simulated(cond, z, which, draw, name, step)
         t = torch.tensor(self.grid, dtype=torch.float64, device=z.device)[which]
@@ -194,7 +194,7 @@ class Studio:
     def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """What the student makes of noise, asked at t_init."""
         t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
-        return self.denoised(cond, self.process.prior(z), t)
+        return self.denoised(cond, self.process.prior(z, self.recipe.t_init), t)
 
     def denoised(self, cond: Condition, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
         """What the student makes of a state."""

@@ -94,6 +94,16 @@ def test_no_sample_weight_is_one_for_each(weight: Weight) -> None:
     assert torch.equal(plain, ones)
 
 
+def test_weights_of_positions() -> None:
+    """Where all positions of a sample have its weight it is as before; where one has 0, so is its gradient."""
+    data = case()
+    each = data.sample_weight[:, None].expand(B, L).clone()
+    assert_close(ours(Case(*data.tensors(), data.mask, each)), ours(data))
+    each[0, 1] = 0.0
+    (grad,) = torch.autograd.grad(ours(Case(*data.tensors(), data.mask, each)), data.x)
+    assert (grad[0, 1] == 0).all() and (grad[0, 0] != 0).all()
+
+
 @pytest.mark.parametrize("mu", [0.0, 0.5, 1.2])
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_detached_scores_leave_the_gradient_of_dmd(mu: float, weight: Weight) -> None:

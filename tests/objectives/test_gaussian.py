@@ -180,16 +180,21 @@ def test_the_weight_is_the_curvature_of_f(divergence: Divergence, value: float) 
     assert_close(r.detach().square() * curvature, CONSTANT.get(divergence, 1.0) * h, rtol=1e-7, atol=1e-9)
 
 
+def quadrature(objective: Objective, real: Gaussian, t: float, count: int) -> Lab:
+    """One dimension, one time, the quantiles of z and eps on a grid: expectations of any function, not of squares."""
+    lab = Lab(objective, real)
+    quantiles = torch.special.ndtri((torch.arange(count).double() + 0.5) / count)
+    grid = torch.cartesian_prod(quantiles, quantiles)
+    lab.z, lab.eps, lab.t = grid[:, :1], grid[:, 1:], torch.full((len(grid),), t).double()
+    return lab
+
+
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_f_distill_descends_its_divergence(divergence: Divergence) -> None:
     """In one dimension, against the derivative of the integral of q_t f(p_t / q_t) on a fine grid."""
     real, t = Gaussian(torch.zeros(1).double(), torch.ones(1, 1).double()), 0.3
     student = Student(torch.tensor([[0.9]]), torch.tensor([0.15]))
-    lab = Lab(FDistill(divergence=divergence, weight="kl", normalise="none"), real)
-    middle = (torch.arange(150).double() + 0.5) / 150
-    quantiles = torch.special.ndtri(middle)
-    grid = torch.cartesian_prod(quantiles, quantiles)
-    lab.z, lab.eps, lab.t = grid[:, :1], grid[:, 1:], torch.full((len(grid),), t).double()
+    lab = quadrature(FDistill(divergence=divergence, weight="kl", normalise="none"), real, t, 150)
     found = torch.stack([gradient.flatten()[0] for gradient in lab.gradient(student)])
 
     x, time = torch.linspace(-9, 9, 4001).double(), torch.tensor([t]).double()
@@ -275,6 +280,56 @@ def test_the_flow_of_fisher(mean: float, std: float, t: float) -> None:
     s2, v, u = noise(t, std)
     wanted = (-2 * mean * s2**2 / v * (1 / v - 1 / u), -2 * std * s2**2 * (1 / u - 1 / v) ** 2)
     assert on_the_line(Fisher(weight="none"), (mean, std), t) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(**STARTS)
+def test_the_flow_of_moment_matching_is_half_that_of_dmd(mean: float, std: float, t: float) -> None:
+    """Its critic stands half-way between the student's denoiser and the teacher's."""
+    student = at(mean, std)
+    half = Lab(MomentMatching(weight="none"), line(0.0, 1.0), times=(t,), pulled=0.5).gradient(student)
+    whole = Lab(Dmd(weight="none"), line(0.0, 1.0), times=(t,)).gradient(student)
+    for found, wanted in zip(half, whole, strict=True):
+        assert_close(2 * found, wanted, **EXACT)
+
+
+SPREADS = {  # what a divergence makes of the spread of a student that has the teacher's, but another mean
+    "reverse_kl": 0,
+    **dict.fromkeys(("forward_kl", "jensen_shannon", "squared_hellinger", "jeffreys"), 1),
+    **dict.fromkeys(("softened_reverse_kl", "neyman"), -1),
+}
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("t", [0.02, 0.3])
+def test_the_flow_of_f_distill(divergence: Divergence, t: float) -> None:
+    """The mean goes home from everywhere and KL falls, but the spread of a displaced student may go the wrong way."""
+    lab = quadrature(FDistill(divergence=divergence, weight="kl", normalise="none"), line(0.0, 1.0), t, 60)
+    for mean, std in itertools.product((0.0, 0.5, 1.0, 3.0), (0.2, 0.5, 1.0, 2.0, 5.0)):
+        student = at(mean, std)
+        a, b = lab.gradient(student)
+        if mean:
+            assert float(b) > 0
+        elif std != 1.0:
+            assert float(a) * (std - 1.0) > 0
+        else:
+            assert abs(float(a)) < 1e-9  # the teacher
+            continue
+        step = 1e-5 / (a.square().sum() + b.square().sum()).sqrt()
+        moved = Student(student.a - step * a, student.b - step * b)
+        assert kl(moved.distribution(), lab.real) < kl(student.distribution(), lab.real)
+    widened = -float(lab.gradient(at(1.0, 1.0))[0])
+    assert widened * SPREADS[divergence] > 1e-4 or (SPREADS[divergence] == 0 and abs(widened) < 1e-9)
+
+
+@pytest.mark.parametrize("offset", [0.5, 1.0])
+def test_forward_kl_widens_a_displaced_student(offset: float) -> None:
+    """Up to the variance V + (m - m_teacher)^2 of noised states, which covers both."""
+    lab = quadrature(FDistill(divergence="forward_kl", weight="kl", normalise="none"), line(0.0, 1.0), 0.3, 100)
+    alpha2, s2 = 1 - noise(0.3, 1.0)[0], noise(0.3, 1.0)[0]
+    for share, sign in ((0.6, 1), (1.4, -1)):
+        u = 1.0 + share * alpha2 * offset**2
+        assert sign * -float(lab.gradient(at(offset, ((u - s2) / alpha2) ** 0.5))[0]) > 0
 
 
 def descended(objective: Objective, student: tuple[float, float], t: float, steps: int = 60) -> tuple[float, float]:

@@ -1,7 +1,14 @@
-"""What holds for every objective whatever the networks say: masks, order, halves, and who equals whom."""
+"""What holds for every objective and every adversary whatever the networks say: masks, order, halves, who equals whom.
 
+Objectives and heads are those of the registries, in each of their variants, so that a new one is tried by itself.
+"""
+
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, get_args
+from zlib import crc32
 
 import pytest
 import torch
@@ -10,41 +17,69 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from dlkit import objectives
+from dlkit import discriminators, objectives
 from dlkit.denoiser import Prediction
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.errors import UserError
 from dlkit.kernels.score_distillation import Reduction
-from dlkit.objectives._base import Noised, Objective
+from dlkit.objectives._base import Noised, Objective, Roles
 from dlkit.objectives._matching import Weight
-from dlkit.objectives.adversarial import Loss
 from dlkit.objectives.diff_instruct import DiffInstruct
 from dlkit.objectives.dmd import Dmd
 from dlkit.objectives.f_distill import FDistill
 from dlkit.objectives.sid import Sid
-from dlkit.part import from_spec
-from dlkit.randomness import Stream
+from dlkit.part import Part, from_spec
+from dlkit.registry import Registry
 from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.testing import _material as material
+from dlkit.testing._promise import variants
+from dlkit.testing.objectives import Scene
 
-L, D = 5, 3
+L, D = 5, material.DIM
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 SEEDS = st.integers(0, 10**6)
 WEIGHTS, REDUCTIONS = get_args(Weight), get_args(Reduction)
 
-MATCHING = ["sid", "dmd", "fisher", "f_distill", "moment_matching"]
-CASES: list[dict[str, Any]] = [
-    *({"name": name, "weight": weight} for name in MATCHING for weight in ("l1", "kl")),
-    *({"name": "sid", "reduction": reduction} for reduction in REDUCTIONS),
-    {"name": "diff_instruct"},
-    *({"name": "adversarial", "loss": loss, "r1": 1.0, "r2": 2.0} for loss in get_args(Loss)),
-    {"name": "ode_regression"},
-    {"name": "reflow"},
-    *({"name": "refine", "noise": noise} for noise in ("own", "fresh")),
-]
+BY_POSITION: dict[str, dict[str, Any]] = {  # with settings under which no weight looks at more than one position
+    **{name: {"weight": "kl"} for name in ("sid", "dmd", "fisher", "moment_matching", "diff_instruct")},
+    "f_distill": {"weight": "kl", "divergence": "reverse_kl", "normalise": "none"},
+}
+PENALTIES = {"r1": 1.0, "r2": 2.0}
 
 
-def test_no_objective_is_left_out() -> None:
-    assert {case["name"] for case in CASES} == set(objectives.names())
+def parts(registry: Registry[Any]) -> Iterator[Part]:
+    """Every part, with each value of each setting that takes a few."""
+    for name in registry.usable():
+        part = from_spec(registry, {"name": name, **registry.get(name).trial})
+        yield from (part, *variants(registry, part))
+
+
+def adversaries(**settings: Any) -> Iterator[dict[str, Any]]:
+    """Every head on the features of either network, with both penalties."""
+    for head, features in itertools.product(parts(discriminators.registry), ("fake_score", "teacher")):
+        case = {"name": "adversarial", "head": head.spec(), "features": features, **PENALTIES, **settings}
+        try:
+            made(case)
+        except UserError:  # nothing in it learns
+            continue
+        yield case
+
+
+def made(case: dict[str, Any], **changes: Any) -> Objective:
+    return from_spec(objectives.registry, {**case, **changes})
+
+
+def case_id(case: dict[str, Any]) -> str:
+    """The name and what is not as it is by default."""
+    plain = from_spec(objectives.registry, {"name": case["name"], **objectives.get(case["name"]).trial}).spec()
+    return "-".join([case["name"], *(f"{key}={value}" for key, value in case.items() if plain[key] != value)])
+
+
+def normal(seed: int, name: str, *shape: int) -> Tensor:
+    """Normal numbers that belong to a seed and a name."""
+    generator = torch.Generator().manual_seed(crc32(f"{seed}/{name}".encode()))  # torch looks at 32 bits
+    return torch.randn(shape, dtype=torch.float64, generator=generator)
 
 
 @dataclass
@@ -63,23 +98,77 @@ class PositionRoles:
         return self._network("fake", noised, graph)
 
     def discriminator(self, noised: Noised) -> Tensor:
-        logits = 2 * self._network("head", noised, True).x0.sum(-1)
+        logits = self._network("head", noised, True).x0.sum(-1)
         return (logits * noised.cond.mask).sum(1) if self.pooled else logits
+
+    def turn(self, critic: bool) -> "PositionRoles":
+        return self
 
     def _network(self, name: str, noised: Noised, graph: bool) -> Prediction:
         x = noised.x_t if graph else noised.x_t.detach()
-        matrix = Stream(self.seed, name).normal(torch.arange(1), D, D)[0].double()
+        matrix = normal(self.seed, name, D, D)
         x0 = torch.sin(x @ matrix + noised.t[:, None, None])
         return Prediction(x0, x0)
 
 
+@dataclass
+class HeadRoles:
+    """The roles of a run with this adversary: its head on features of networks that look at one position at a time."""
+
+    adversary: Objective
+
+    def turn(self, critic: bool) -> Roles:
+        return self._turns[critic]
+
+    @cached_property
+    def _turns(self) -> tuple[Roles, Roles]:
+        generator, critic = (Scene.of(self.adversary, critic).turn for critic in (False, True))
+        return generator, critic
+
+
+@dataclass
+class Subject:
+    """An objective with the networks that it is tried on."""
+
+    case: dict[str, Any]
+    has_head: bool = False
+
+    def roles(self, seed: int) -> PositionRoles | HeadRoles:
+        return self._head_roles if self.has_head else PositionRoles(seed, pooled=seed % 2 == 0)
+
+    @cached_property
+    def _head_roles(self) -> HeadRoles:
+        return HeadRoles(made(self.case))
+
+    def __str__(self) -> str:
+        return ("head-" if self.has_head else "") + case_id(self.case)
+
+
+def each(subjects: list[Subject]) -> list[Any]:
+    """As parameters: the first of each objective and of each head takes part in the fast tests."""
+    firsts: dict[tuple[str, str | None], Subject] = {}
+    for subject in subjects:
+        head = subject.case["head"]["name"] if subject.has_head else None
+        firsts.setdefault((subject.case["name"], head), subject)
+    return [
+        pytest.param(subject, id=str(subject), marks=[] if subject in firsts.values() else pytest.mark.slow)
+        for subject in subjects
+    ]
+
+
+SUBJECTS = [
+    *(Subject(part.spec() | (PENALTIES if hasattr(part, "r1") else {})) for part in parts(objectives.registry)),
+    *(Subject(case, has_head=True) for case in adversaries()),
+]
+SEEING_THE_SOURCE = [Subject(case, has_head=True) for case in adversaries(condition=True)]
+
+
 def batch(seed: int, size: int) -> Noised:
     """Random states, times and masks; the first sample has generated positions only, the last none."""
-    index, stream = torch.arange(size), Stream(seed, "batch")
-    draw = lambda name: stream.named(name).normal(index, L, D).double()  # noqa: E731
-    mask = stream.named("mask").uniform(index, L) < 0.6
+    draw = lambda name: normal(seed, name, size, L, D)  # noqa: E731
+    mask = normal(seed, "mask", size, L) < 0.25
     mask[0], mask[-1] = True, False
-    x0, t = draw("x0").requires_grad_(), stream.named("t").uniform(index)
+    x0, t = draw("x0").requires_grad_(), torch.special.ndtr(normal(seed, "t", size))
     cond = Condition(draw("anchor"), mask)
     x_t = GaussianProcess().q_sample(x0, t, draw("eps"), cond)
     return Noised(x0, x_t, t, cond, target=draw("target"), noise=draw)
@@ -101,15 +190,11 @@ def rows(noised: Noised, index: Tensor) -> Noised:
     )
 
 
-def losses(objective: Objective, roles: PositionRoles, fake: Noised, real: Noised) -> dict[str, Tensor]:
+def losses(objective: Objective, roles: PositionRoles | HeadRoles, fake: Noised, real: Noised) -> dict[str, Tensor]:
     """All terms of both turns."""
-    generator = objective.generator_terms(roles, replace(fake, memo={}))
-    critic = objective.critic_terms(roles, replace(fake, memo={}), replace(real, memo={}))
+    generator = objective.generator_terms(roles.turn(False), replace(fake, memo={}))
+    critic = objective.critic_terms(roles.turn(True), replace(fake, memo={}), replace(real, memo={}))
     return {f"generator_{k}": v for k, v in generator.items()} | {f"critic_{k}": v for k, v in critic.items()}
-
-
-def made(case: dict[str, Any], **changes: Any) -> Objective:
-    return from_spec(objectives.registry, {**case, **changes})
 
 
 def frozen(case: dict[str, Any]) -> Objective:
@@ -122,15 +207,18 @@ def gradient(loss: Tensor, x0: Tensor) -> Tensor:
     return torch.autograd.grad(loss, x0, retain_graph=True, materialize_grads=True)[0] if loss.requires_grad else 0 * x0
 
 
-case_of = pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
+def test_no_objective_and_no_head_is_left_out() -> None:
+    assert {subject.case["name"] for subject in SUBJECTS} == set(objectives.names())
+    heads = {subject.case["head"]["name"] for subject in SUBJECTS if subject.has_head}
+    assert heads == set(discriminators.names())
 
 
-@case_of
-@settings(max_examples=5, deadline=None)
-@given(seed=SEEDS, pooled=st.booleans())
-def test_what_stands_at_given_positions_never_changes_a_loss(case: dict[str, Any], seed: int, pooled: bool) -> None:
+@pytest.mark.parametrize("subject", each(SUBJECTS))
+@settings(max_examples=3, deadline=None)
+@given(seed=SEEDS)
+def test_what_stands_at_given_positions_never_changes_a_loss(subject: Subject, seed: int) -> None:
     """Neither a value, nor a gradient; and the gradient there is zero."""
-    roles, objective = PositionRoles(seed, pooled), made(case)
+    roles, objective = subject.roles(seed), made(subject.case)
     fake, real = batch(seed, 6), batch(seed + 1, 6)
 
     def elsewhere(noised: Noised) -> Noised:
@@ -147,11 +235,11 @@ def test_what_stands_at_given_positions_never_changes_a_loss(case: dict[str, Any
             assert not grad[~fake.cond.mask].any()
 
 
-@case_of
-@settings(max_examples=5, deadline=None)
-@given(seed=SEEDS, pooled=st.booleans(), extra=st.integers(1, 4))
-def test_more_given_positions_never_change_a_loss(case: dict[str, Any], seed: int, pooled: bool, extra: int) -> None:
-    roles, objective = PositionRoles(seed, pooled), made(case)
+@pytest.mark.parametrize("subject", each(SUBJECTS))
+@settings(max_examples=3, deadline=None)
+@given(seed=SEEDS, extra=st.integers(1, 4))
+def test_more_given_positions_never_change_a_loss(subject: Subject, seed: int, extra: int) -> None:
+    roles, objective = subject.roles(seed), made(subject.case)
 
     def longer(noised: Noised) -> Noised:
         tail = lambda x: torch.cat((x, x.new_ones(len(x), extra, *x.shape[2:]) * 5), dim=1)  # noqa: E731
@@ -174,11 +262,11 @@ def test_more_given_positions_never_change_a_loss(case: dict[str, Any], seed: in
         assert_close(after[name], loss, **EXACT)
 
 
-@case_of
-@settings(max_examples=5, deadline=None)
-@given(seed=SEEDS, pooled=st.booleans())
-def test_the_order_of_the_samples_changes_nothing_but_order(case: dict[str, Any], seed: int, pooled: bool) -> None:
-    roles, objective = PositionRoles(seed, pooled), made(case)
+@pytest.mark.parametrize("subject", each([*SUBJECTS, *SEEING_THE_SOURCE]))
+@settings(max_examples=3, deadline=None)
+@given(seed=SEEDS)
+def test_the_order_of_the_samples_changes_nothing_but_order(subject: Subject, seed: int) -> None:
+    roles, objective = subject.roles(seed), made(subject.case)
     fake, real = batch(seed, 6), batch(seed + 1, 6)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
     after = losses(objective, roles, rows(fake, order), rows(real, order))
@@ -187,12 +275,12 @@ def test_the_order_of_the_samples_changes_nothing_but_order(case: dict[str, Any]
         assert_close(gradient(after[name], fake.x0), gradient(loss, fake.x0), **EXACT)
 
 
-@case_of
-@settings(max_examples=5, deadline=None)
-@given(seed=SEEDS, pooled=st.booleans(), first=st.integers(1, 6))
-def test_parts_combine_to_the_whole(case: dict[str, Any], seed: int, pooled: bool, first: int) -> None:
-    """The loss of a batch is that of its parts weighted by their numbers of samples."""
-    roles, objective = PositionRoles(seed, pooled), frozen(case)
+@pytest.mark.parametrize("subject", each([*SUBJECTS, *SEEING_THE_SOURCE]))
+@settings(max_examples=3, deadline=None)
+@given(seed=SEEDS, first=st.integers(1, 6))
+def test_parts_combine_to_the_whole(subject: Subject, seed: int, first: int) -> None:
+    """The loss of a batch is that of its parts weighted by their numbers of samples, whatever the lengths of these."""
+    roles, objective = subject.roles(seed), frozen(subject.case)
     fake, real = batch(seed, 7), batch(seed + 1, 7)
     whole = losses(objective, roles, fake, real)
     parts = [torch.arange(first), torch.arange(first, 7)]
@@ -201,6 +289,32 @@ def test_parts_combine_to_the_whole(case: dict[str, Any], seed: int, pooled: boo
         combined = torch.stack([len(part) / 7 * found[name] for part, found in zip(parts, each, strict=True)]).sum()
         assert_close(combined, loss, **EXACT)
         assert_close(gradient(combined, fake.x0), gradient(loss, fake.x0), **EXACT)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("case", [{"name": name} for name in BY_POSITION], ids=lambda case: case["name"])
+@settings(max_examples=5, deadline=None)
+@given(seed=SEEDS, share=st.floats(-1, 1))
+def test_halves_of_a_text_combine_by_their_counts(
+    case: dict[str, Any], reduction: Reduction, seed: int, share: float
+) -> None:
+    """Where no weight looks across positions, a mean counts every generated position alike, and a sum just adds."""
+    objective = made(case, **{"reduction": reduction, **BY_POSITION[case["name"]]})
+    roles, fake, real = PositionRoles(seed), batch(seed, 2), batch(seed + 1, 2)
+    fake, real = rows(fake, torch.tensor([0])), rows(real, torch.tensor([0]))  # all positions are generated
+    first = normal(seed, "halves", 1, L) < share
+    first[0, 0], first[0, -1] = True, False
+    whole = losses(objective, roles, fake, real)
+    each = [(part, losses(objective, roles, held(fake, part), held(real, part))) for part in (first, ~first)]
+    for name, loss in whole.items():
+        adds = reduction == "sum" and name.startswith("generator")
+        combined = torch.stack([found[name] * (1 if adds else int(part.sum()) / L) for part, found in each]).sum()
+        assert_close(combined, loss, **EXACT)
+
+
+def held(noised: Noised, mask: Tensor) -> Noised:
+    """Only these positions are generated; the others are given, as they stand."""
+    return replace(noised, cond=Condition(noised.x0.detach(), mask), memo={})
 
 
 # --- who equals whom

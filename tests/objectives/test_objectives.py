@@ -100,6 +100,13 @@ def test_weights_of_time_by_hand() -> None:
     assert [split_weight(weight, process, t) for weight in ("l1", "none")] == [("l1", None), ("none", None)]
 
 
+def test_weights_of_time_know_positions() -> None:
+    rows = [[0.9, 0.8, 0.7], [0.5, 0.4, 0.3]]
+    process = GaussianProcess.model_validate({"schedule": {"name": "per_position", "table": rows}})
+    found = split_weight("kl_sigma2", process, torch.tensor([0.5, 1.0], dtype=torch.float64))[1]
+    assert_close(found, torch.tensor(rows, dtype=torch.float64))
+
+
 def test_the_critic_of_sid_denoises_generated_text() -> None:
     fake = noised()
     terms = Sid().critic_terms(LinearRoles(), fake, None)

@@ -136,9 +136,39 @@ def test_the_times_of_each_sampler() -> None:
     assert times_of(make({"name": "renoise", "steps": 4, "t_init": 0.8})) == pytest.approx([0.8, 0.6, 0.4, 0.2])
     assert times_of(make({"name": "ddim", "steps": 3}))[::2] == [1.0, 0.0005]
     assert times_of(make({"name": "ddim", "steps": 1})) == [1.0]
+    assert times_of(make({"name": "ddim", "grid": "nested", "steps": 4})) == [1.0, 1001 / 2000, 501 / 2000, 1 / 2000]
     assert times_of(make({"name": "ddim", "grid": "ddim4"})) == [1501 / 2000, 1001 / 2000, 501 / 2000, 1 / 2000]
     assert times_of(make({"name": "ddim_legacy", "steps": 3}))[-1] == (1999 - 3 * 666 + 1) / 2000
     assert len(times_of(make({"name": "ddim_legacy", "gap": 7}))) == 286
+
+
+class KarrasTwoPoints(nn.Module):
+    """The same where alpha = 1, from x_t / sqrt(1 + sigma^2) and log(sigma) / 4."""
+
+    def forward(self, x: Tensor, time: Tensor, taps: tuple[int, ...] | None = None) -> tuple[Tensor, None]:
+        sigma2 = torch.exp(8.0 * time)[:, None, None].float()
+        return torch.tanh(x * (1 + sigma2).sqrt() / sigma2), None
+
+
+def karras_oracle() -> Denoiser:
+    process = GaussianProcess.model_validate({"schedule": "karras"})
+    return Denoiser(EmbeddingSpace(30, D), process, KarrasTwoPoints())
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp_2m", "ancestral"])
+def test_samplers_find_the_data_where_the_variance_explodes(name: str) -> None:
+    spec = {"name": name, "steps": 18, **({"variance": "small"} if name == "ancestral" else {})}
+    x = from_spec(samplers.registry, spec).sample(karras_oracle(), condition(), noise)
+    assert recovery(x, condition()) > 0.99
+
+
+def test_a_student_is_never_asked_below_the_lowest_noise() -> None:
+    """Karras' t_min is .22; its runs start from sigma(t) z."""
+    seen: list[tuple[float, Tensor]] = []
+    sampler = from_spec(samplers.registry, {"name": "renoise", "steps": 4, "t_init": 0.8})
+    sampler.sample(karras_oracle(), condition(), noise, lambda k, t, x_t, x0: seen.append((t, x_t)))
+    assert [t for t, _ in seen] == pytest.approx([0.8, 0.6, 0.4, (0.002 / 80) ** (1 / 7)])
+    assert_close(seen[0][1], 80 * 0.8**7 * noise(0))
 
 
 def test_how_many_calls_a_sampler_makes() -> None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 
 import pytest
 import torch
@@ -148,29 +147,6 @@ def test_derivatives_are_autograds(kind: type[DiscreteSchedule], t: float) -> No
         time = at(t).requires_grad_()
         (wanted,) = torch.autograd.grad(function(time).sum(), time)
         assert_close(derivative(at(t)), wanted, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", ALL)
-@few
-@given(t=TIMES)
-def test_inverse(kind: type[DiscreteSchedule], t: float) -> None:
-    schedule = kind()
-    assert_close(schedule.inverse(schedule.log_snr(at(t))), at(t), rtol=1e-9, atol=1e-12)
-
-
-@few
-@given(steps=st.integers(2, 300), data=st.data())
-def test_grid(steps: int, data: st.DataObject) -> None:
-    schedule = SqrtSchedule(steps=steps)
-    calls = data.draw(st.integers(1, steps))
-    grid = schedule.grid(calls)
-    assert len(grid) == calls
-    assert grid[0] == 1.0
-    assert calls == 1 or grid[-1] == 1 / steps
-    assert all(a > b for a, b in pairwise(grid))
-    assert all((t * steps) == pytest.approx(round(t * steps), abs=1e-9) for t in grid)
-    if calls == steps:
-        assert grid == [(steps - k) / steps for k in range(steps)]
 
 
 @pytest.mark.parametrize("calls", [0, -1, 21])

@@ -1,13 +1,16 @@
 """DiffuSeq's loss on its own; ``parity`` holds that it equals the original's."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from dlkit.backbones.diffuseq import DiffuseqSpec
 from dlkit.denoiser import Denoiser
+from dlkit.diffusion.parameterization import Source
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.diffusion.processes.mean_shift import MeanShift
 from dlkit.spaces.embedding import EmbeddingSpace
@@ -15,10 +18,10 @@ from dlkit.teachers._base import FitBatch
 from dlkit.teachers.diffuseq import Diffuseq, official_state
 
 
-def denoiser(process: GaussianProcess | None = None) -> Denoiser:
+def denoiser(process: GaussianProcess | None = None, prediction: Source = "x0") -> Denoiser:
     torch.manual_seed(0)
     spec = DiffuseqSpec(layers=1, hidden=8, heads=2, ff=16, time_dim=6, max_positions=10)
-    return Denoiser(EmbeddingSpace(11, 4), process or GaussianProcess(), spec.build(4)).eval()
+    return Denoiser(EmbeddingSpace(11, 4), process or GaussianProcess(), spec.build(4), prediction).eval()
 
 
 def batch() -> FitBatch:
@@ -45,6 +48,33 @@ def test_terms_by_hand() -> None:
     assert_close(terms["mse"], (target - x0).square().flatten(1).mean(1))
     assert_close(terms["decoder_nll"], -log_p.gather(-1, data.ids[..., None]).flatten(1).mean(1))
     assert_close(terms["tT"], 2.0204e-7 * x_start.square().flatten(1).mean(1), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "score"])
+def test_the_error_is_that_of_what_is_predicted(prediction: Source) -> None:
+    """Where text is generated the target of eps is the noise that was added, and a score's error is that of its eps."""
+    net, data = denoiser(prediction=prediction), replace(batch(), mask=torch.ones(3, 5, dtype=torch.bool))
+    data = replace(data, t=torch.tensor([0.02, 0.4, 1.0], dtype=torch.float64))  # above the lowest time
+    x_start = net.space.table[data.ids] + net.process.sigma_0 * data.eps_0
+    alpha, sigma = (f(data.t, x_start) for f in (net.process.alpha, net.process.sigma))
+    output = net.backbone(alpha * x_start + sigma * data.eps_t, (data.t * 2000 - 1) / 2)[0]
+    error = {
+        "eps": data.eps_t - output,
+        "v": alpha * data.eps_t - sigma * x_start - output,
+        "score": data.eps_t + sigma * output,
+    }[prediction]
+    assert_close(Diffuseq().losses(net, data)["mse"], error.square().flatten(1).mean(1), rtol=1e-3, atol=1e-5)
+
+
+def test_logits_have_the_error_of_the_x0_they_stand_for() -> None:
+    net, data = denoiser(prediction="logits"), batch()
+
+    class Mean(nn.Module):
+        def forward(self, *args: Any) -> tuple[torch.Tensor, None]:
+            return net.space.logits(net.backbone(*args)[0]).softmax(-1) @ net.space.table, None
+
+    same = Denoiser(net.space, net.process, Mean())
+    assert_close(Diffuseq().losses(net, data)["mse"], Diffuseq().losses(same, data)["mse"])
 
 
 def test_samples_do_not_see_each_other() -> None:

@@ -79,8 +79,12 @@ def test_noised_data_is_the_true_text_at_the_steps_time(teacher: Path, data: Pat
     assert float(added.std()) == pytest.approx(1.0, abs=5 / math.sqrt(2 * added.numel()))
 
 
-def test_simulation_is_what_generation_does(teacher: Path, data: Path, tmp_path: Path) -> None:
-    """From the same noise: the states that the sampler calls the student with."""
+@pytest.mark.parametrize("exploding", [False, True])
+def test_simulation_is_what_generation_does(exploding: bool, teacher: Path, data: Path, tmp_path: Path) -> None:
+    """From the same noise: the states that the sampler calls the student with, whatever the variance."""
+    if exploding:
+        process = {"name": "gaussian", "schedule": {"name": "geometric", "steps": 50}}
+        teacher = tiny.run_fit(data, tmp_path / "fit", model={"process": process})
     stage = stage_of(teacher, data, tmp_path / "run", **FOUR)
     draw, x_t, _, which = asked(stage)
     studio, seen = stage.studio, []
@@ -92,6 +96,8 @@ def test_simulation_is_what_generation_does(teacher: Path, data: Path, tmp_path:
         )
     wanted = torch.stack(seen)[which, torch.arange(32)]
     assert_close(cond.apply(x_t), wanted, rtol=1e-5, atol=1e-5)
+    size = float(x_t[which == 0][draw.batch.mask[which == 0]].std())
+    assert size == pytest.approx(float(studio.process.noise_schedule.sigma(torch.tensor(0.8))) if exploding else 1, 0.1)
 
 
 def test_simulated_states_are_noised_texts_of_the_student(teacher: Path, data: Path, tmp_path: Path) -> None:

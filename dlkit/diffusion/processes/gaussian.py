@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import PrivateAttr
 from torch import Tensor
 
 from dlkit import schedules
 from dlkit.diffusion.condition import Condition
-from dlkit.diffusion.parameterization import TARGETS, Target
+from dlkit.diffusion.parameterization import SOURCES, TARGETS, Level, Source, Target, mean_embedding
 from dlkit.diffusion.processes import register
 from dlkit.part import Part, part_of
-from dlkit.schedules._base import Schedule
+from dlkit.schedules._base import Schedule, VarianceExploding
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Posterior:
 class GaussianProcess(Part):
     """x_t = m + alpha(t) (x0 - m) + sigma(t) eps, eps ~ N(0, I), where the mean m of the prior is 0 here.
 
-    Times have shape [b] and are broadcast over the rest of the state. Coefficients are computed in float64 and rounded
-    to the state's dtype once.
+    Times have shape [b] and are broadcast over the rest of the state; where the schedule knows positions, alpha and
+    sigma are [b, l], and each position has its own. Coefficients are computed in float64 and rounded to the state's
+    dtype once. The variance need not be kept: alpha and sigma are whatever the schedule says.
 
     Attributes:
         schedule: gives alpha and sigma.
@@ -51,19 +52,22 @@ class GaussianProcess(Part):
     schedule: part_of(schedules.registry) = "sqrt"  # type: ignore[valid-type]
     model_config = {"validate_default": True}
     learns_mean: ClassVar[bool] = False
-    _mean: Tensor | None = PrivateAttr(default=None)
 
-    @property
+    def model_post_init(self, context: Any, /) -> None:
+        _ = self.mean  # made now, because a compiled graph cannot make it
+
+    @cached_property
     def mean(self) -> Tensor | None:
         """m, shape [d], or None where it is 0."""
-        return self._mean
+        return None
 
     def around(self, mean: Float[Tensor, " d"] | None) -> Self:
         """This process with another m. The tensor is shared: gradients reach it."""
-        if mean is self._mean:
+        if mean is self.mean:
             return self
         shifted = self.model_copy()
-        shifted._mean = mean
+        # no private attribute of pydantic's, as their look-up breaks a compiled graph
+        object.__setattr__(shifted, "mean", mean)
         return shifted
 
     @property
@@ -72,10 +76,14 @@ class GaussianProcess(Part):
         return self.schedule  # type: ignore[return-value]
 
     @property
-    def sigma_0(self) -> float:
-        """sigma at the lowest noisy time: DiffuSeq adds this much noise to its embeddings in training."""
+    def sigma_0(self) -> float | Float[Tensor, "l 1"]:
+        """sigma at the lowest noisy time, of each position if they differ.
+
+        DiffuSeq adds this much noise to its embeddings in training.
+        """
         t_min = torch.tensor(self.noise_schedule.t_min, dtype=torch.float64)
-        return float(self.noise_schedule.sigma(t_min))
+        sigma = self.noise_schedule.sigma(t_min)
+        return float(sigma) if sigma.ndim == 0 else sigma[:, None]
 
     def alpha(self, t: Float[Tensor, " b"], like: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:
         """alpha(t), shaped to multiply ``like``."""
@@ -85,12 +93,30 @@ class GaussianProcess(Part):
         """sigma(t), shaped to multiply ``like``."""
         return _broadcast(self.noise_schedule.sigma(t), like)
 
-    def prior(self, eps: Float[Tensor, "b *n"]) -> Float[Tensor, "b *n"]:
-        """A state at t = 1 from standard normal noise: eps + m."""
-        return eps if self._mean is None else eps + self._mean
+    def prior(self, eps: Float[Tensor, "b *n"], t: float = 1.0) -> Float[Tensor, "b *n"]:
+        """A state at t from standard normal noise where nothing is known of the text.
+
+        It is eps + m; where the variance explodes it is sigma(t) eps.
+        """
+        if isinstance(self.schedule, VarianceExploding):
+            return self.sigma(eps.new_full((len(eps),), t, dtype=torch.float64), eps) * eps
+        return eps if self.mean is None else eps + self.mean
+
+    def network_input(
+        self, x_t: Float[Tensor, "b *n"], t: Float[Tensor, " b"], cond: Condition | None = None
+    ) -> Float[Tensor, "b *n"]:
+        """What a network is given for x_t: x_t itself; where the variance explodes, x_t / sqrt(1 + sigma^2).
+
+        The latter has unit variance if texts have (EDM, arXiv 2206.00364, eq. 7, c_in with sigma_data = 1). The given
+        positions have no noise and are not scaled.
+        """
+        if not isinstance(self.schedule, VarianceExploding):
+            return x_t
+        scaled = x_t * _broadcast((1.0 + self.noise_schedule.sigma(t).square()).rsqrt(), x_t)
+        return scaled if cond is None else cond.apply(scaled)
 
     def absorb(
-        self, x: Float[Tensor, "b l d"], sigma: Float[Tensor, " b"], uniforms: Callable[[], Float[Tensor, "b l"]]
+        self, x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b *n"], uniforms: Callable[[], Float[Tensor, "b l"]]
     ) -> Float[Tensor, "b l d"]:
         """Some tokens of a noisy state replaced by m; none of them here."""
         return x
@@ -149,39 +175,58 @@ class GaussianProcess(Part):
 
     def convert(
         self,
-        value: Float[Tensor, "b *n"],
+        value: Float[Tensor, "b *k"],
         x_t: Float[Tensor, "b *n"],
         t: Float[Tensor, " b"],
-        source: Target,
+        source: Source,
         to: Target,
+        *,
+        table: Float[Tensor, "v d"] | None = None,
     ) -> Float[Tensor, "b *n"]:
-        """From one prediction to another at (x_t, t), by way of x0.
+        """From one prediction to another at (x_t, t), by way of the pair (x0, eps).
 
-        Tweedie: E[x0 | x_t] = (x_t + sigma^2 score) / alpha (DLM-One, section 2), and
-        eps = (x_t - alpha x0) / sigma = -sigma score, with x_t and x0 counted from m.
+        The formulas are in :mod:`dlkit.diffusion.parameterization`; among them is Tweedie's, E[x0 | x_t] =
+        (x_t + sigma^2 score) / alpha. x_t and x0 are counted from m, so that v = alpha eps - sigma (x0 - m) and
+        velocity = alpha' (x0 - m) + sigma' eps; like eps and score they do not move with m.
+
+        Args:
+            value: shaped as x_t, or logits over the vocabulary.
+            x_t: noisy states.
+            t: their times.
+            source: what ``value`` is.
+            to: what is wanted.
+            table: the embeddings of all tokens, which logits need.
 
         Raises:
-            ValueError: ``source`` or ``to`` is not one of x0, eps, score.
+            ValueError: ``source`` or ``to`` is unknown, or there are logits and no table.
         """
-        if source not in TARGETS or to not in TARGETS:
-            raise ValueError(f"cannot convert {source!r} to {to!r}; known: {', '.join(TARGETS)}")
+        if source not in SOURCES or to not in TARGETS:
+            known = f"from {', '.join(SOURCES)} to {', '.join(TARGETS)}"
+            raise ValueError(f"cannot convert {source!r} to {to!r}; known: {known}")
         if source == to:
             return value
-        alpha, sigma = self.alpha(t, x_t), self.sigma(t, x_t)
-        x_t = self._shifted(x_t, alpha - 1.0)
-        if source == "x0":
-            eps = (x_t - alpha * value) / sigma
-        else:
-            eps = value if source == "eps" else -sigma * value
-        if to == "x0":
-            return (x_t - sigma * eps) / alpha
-        return eps if to == "eps" else -eps / sigma
+        if source == "logits":
+            if table is None:
+                raise ValueError("logits are turned into states by the table of embeddings; give table=space.table")
+            return self.convert(mean_embedding(value, table).to(x_t.dtype), x_t, t, "x0", to)
+        level = self._level(t, x_t)
+        if self.mean is None:
+            return level.value(*level.pair(value, source, x_t), to)
+        x = self._shifted(x_t, level.shaped(level.alpha) - 1.0)
+        x0, eps = level.pair(self._shifted(value, level.share_of_x0(source)), source, x)
+        return self._shifted(level.value(x0, eps, to), -level.share_of_x0(to))
+
+    def _level(self, t: Float[Tensor, " b"], like: Float[Tensor, "b *n"]) -> Level:
+        """The coefficients at t, to be applied to states like that one."""
+        schedule = self.noise_schedule
+        slopes = lambda: (schedule.d_alpha(t), schedule.d_sigma(t))  # noqa: E731
+        return Level(schedule.alpha(t), schedule.sigma(t), slopes, lambda coefficient: _broadcast(coefficient, like))
 
     def _shifted(self, x: Float[Tensor, "b *n"], share: Float[Tensor, "b *m"]) -> Float[Tensor, "b *n"]:
         """x + share m."""
-        return x if self._mean is None else x + share * self._mean.to(x.dtype)
+        return x if self.mean is None else x + share * self.mean.to(x.dtype)
 
 
-def _broadcast(coefficient: Float[Tensor, " b"], like: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:
-    """[b] -> [b, 1, ...] in the dtype of ``like``."""
-    return coefficient.to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
+def _broadcast(coefficient: Float[Tensor, "b *l"], like: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:
+    """[b] -> [b, 1, ...] or [b, l] -> [b, l, 1, ...] in the dtype of ``like``."""
+    return coefficient.to(like.dtype).reshape(*coefficient.shape, *(1,) * (like.ndim - coefficient.ndim))

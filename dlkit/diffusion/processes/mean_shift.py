@@ -1,15 +1,16 @@
 """DiffuSeq-v2's forward process."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from dlkit.diffusion.processes import register
 from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.schedules._base import VarianceExploding
 
 
 @register(
@@ -31,8 +32,15 @@ class MeanShift(GaussianProcess):
     absorb_rate: float = Field(default=0.5, ge=0.0, le=1.0)
     learns_mean: ClassVar[bool] = True
 
+    @model_validator(mode="after")
+    def _texts_fade(self) -> Self:
+        if isinstance(self.schedule, VarianceExploding):
+            name = self.schedule.registered_name
+            raise ValueError(f"schedule {name!r} never lets texts fade into a mean; use the process gaussian")
+        return self
+
     def absorb(
-        self, x: Float[Tensor, "b l d"], sigma: Float[Tensor, " b"], uniforms: Callable[[], Float[Tensor, "b l"]]
+        self, x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b *n"], uniforms: Callable[[], Float[Tensor, "b l"]]
     ) -> Float[Tensor, "b l d"]:
         """Tokens replaced by m, each with probability ``absorb_rate`` sigma; only then are uniforms drawn.
 
@@ -43,5 +51,5 @@ class MeanShift(GaussianProcess):
             return x
         if self.mean is None:
             raise ValueError("this process has no mean to absorb tokens into; use the process of a Denoiser")
-        gone = uniforms() < self.absorb_rate * sigma[:, None]
+        gone = uniforms() < self.absorb_rate * sigma.reshape(len(sigma), -1)
         return torch.where(gone[..., None], self.mean.to(x.dtype), x)

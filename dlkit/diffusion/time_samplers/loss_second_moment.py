@@ -63,9 +63,9 @@ class LossHistory(IndexState):
     def probabilities(self) -> Probabilities:
         n, share = self.losses.shape[0], self.sampler.uniform
         moments = self.losses.square().mean(1).sqrt()
-        if int(self.counts.min()) < self.sampler.history or float(moments.sum()) == 0.0:
-            return torch.full((n,), 1.0 / n, dtype=torch.float64)
-        return moments / moments.sum() * (1.0 - share) + share / n
+        learned = moments / moments.sum() * (1.0 - share) + share / n
+        is_known = (self.counts.min() >= self.sampler.history) & (moments.sum() > 0.0)
+        return torch.where(is_known, learned, torch.full_like(learned, 1.0 / n))
 
     def observe(self, t: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> None:
         """Shift the rows to the left by as many as come in, and write those at the end, in the order of the batch."""

@@ -1,11 +1,11 @@
 """The parts keep dlkit's contract, the loss is its formula, and checkpoints come back as they went."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from dlkit_anchor import checkpoint
@@ -14,6 +14,7 @@ from torch import Tensor
 
 import dlkit
 from dlkit.data.grammar import write_corpus
+from dlkit.teachers._base import ReadOptions
 from dlkit.testing import checks
 
 PARTS = (("teachers", "anchor"), ("backbones", "gated_conv"))
@@ -46,7 +47,7 @@ def test_the_loss_counts_generated_positions() -> None:
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> dlkit.Teacher:
     folder = tmp_path_factory.mktemp("anchor")
     write_corpus(folder / "data", n_train=40, n_valid=4, n_test=4)
-    recipe = dlkit.Recipe.from_yaml(RECIPE).with_settings(["fit.steps=2"])
+    recipe = dlkit.Recipe.from_yaml(RECIPE).with_settings(["fit.steps=2", "model.family.anchor_weight=0.5"])
     return dlkit.load_teacher(dlkit.fit(recipe, folder / "data", folder / "run").teacher)
 
 
@@ -55,28 +56,60 @@ def weights(model: dlkit.Teacher) -> dict[str, Tensor]:
 
 
 def test_checkpoints_come_back(teacher: dlkit.Teacher, tmp_path: Path) -> None:
-    checkpoint.write(teacher, tmp_path / "checkpoint")
-    again = checkpoint.read(tmp_path / "checkpoint")
+    """All of it: weights, settings of every part, what is known of the fit, and therefore the texts."""
+    teacher.save_pretrained(tmp_path / "teacher")
+    dlkit.export_teacher(tmp_path / "teacher", tmp_path / "checkpoint")
+    again = dlkit.load_teacher(tmp_path / "checkpoint")
+    assert weights(again).keys() == weights(teacher).keys()
     assert all(torch.equal(weights(again)[name], tensor) for name, tensor in weights(teacher).items())
+    assert again.architecture == teacher.architecture
+    assert again.architecture.family == Anchor(anchor_weight=0.5)
+    assert again.recipe.fit == teacher.recipe.fit
     assert again.generate(SOURCES, steps=2) == teacher.generate(SOURCES, steps=2)
 
 
-def test_a_checkpoint_becomes_a_model_folder(teacher: dlkit.Teacher, tmp_path: Path) -> None:
-    checkpoint.write(teacher, tmp_path / "checkpoint")
-    command = [sys.executable, "-m", "dlkit_anchor.checkpoint", str(tmp_path / "checkpoint"), str(tmp_path / "teacher")]
-    assert subprocess.run(command, check=True).returncode == 0
-    assert dlkit.load_teacher(tmp_path / "teacher").generate(SOURCES, steps=2) == teacher.generate(SOURCES, steps=2)
+@pytest.fixture
+def folder(teacher: dlkit.Teacher, tmp_path: Path) -> Path:
+    """A checkpoint."""
+    (tmp_path / "checkpoint").mkdir()
+    checkpoint.write(tmp_path / "checkpoint", teacher.parts())
+    return tmp_path / "checkpoint"
 
 
-def test_damaged_checkpoints_are_refused_in_one_line(teacher: dlkit.Teacher, tmp_path: Path) -> None:
-    checkpoint.write(teacher, tmp_path / "checkpoint")
-    file = tmp_path / "checkpoint" / checkpoint.WEIGHTS
+def refused(folder: Path, words: str, **options: Any) -> None:
+    with pytest.raises(dlkit.UserError, match=words) as error:
+        Anchor().read(folder, ReadOptions(**options))
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_weights_are_refused_in_one_line(folder: Path) -> None:
+    file = folder / checkpoint.WEIGHTS
     whole = file.read_bytes()
     for content in (whole[: len(whole) // 2], b"", None):
         file.unlink()
         if content is not None:
             file.write_bytes(content)
-        with pytest.raises(dlkit.UserError, match=r"weights\.npz is (damaged|missing)") as error:
-            checkpoint.read(tmp_path / "checkpoint")
-        assert "\n" not in str(error.value)
+        refused(folder, r"weights\.npz is (damaged|missing)")
         file.write_bytes(whole)
+
+
+def test_weights_and_settings_must_belong_together(teacher: dlkit.Teacher, folder: Path) -> None:
+    state = {name: tensor.numpy() for name, tensor in weights(teacher).items() if name != checkpoint.TIED}
+    np.savez(folder / checkpoint.WEIGHTS, **state, more=np.ones(2))
+    refused(folder, "has the unknown more; --allow-unused leaves them out")
+    keys = {key.name: key.status for key in Anchor().read(folder, ReadOptions(allow_unused=True)).keys}
+    assert keys.pop("more") == "unused"
+    assert set(keys.values()) == {"used"}
+    state.pop("backbone.up.bias")
+    np.savez(folder / checkpoint.WEIGHTS, **state)
+    refused(folder, "lacks backbone.up.bias; copy it again")
+    np.savez(folder / checkpoint.WEIGHTS, **state, **{"backbone.up.bias": np.ones(7, dtype=np.float32)})
+    with pytest.raises(dlkit.UserError, match=r"its tensors do not fit its settings: .*backbone\.up\.bias"):
+        dlkit.load_teacher(folder)
+
+
+def test_what_the_format_does_not_have_is_refused(folder: Path) -> None:
+    for options in ({"step": 3}, {"heads": 2}, {"tie": "ema"}):
+        refused(folder, f"leave no choice to --{next(iter(options))}; leave it out", **options)
+    (folder / checkpoint.SETTINGS).write_text("{}")
+    refused(folder, r"settings\.json: family: Field required")

@@ -1,7 +1,4 @@
-"""The Gaussian process against Bayes' rule, closed-form posterior means and Tweedie's formula, in float64."""
-
-import inspect
-import itertools
+"""The Gaussian process against Bayes' rule, in float64; tests/diffusion/test_tweedie.py has its conversions."""
 
 import pytest
 import torch
@@ -11,7 +8,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from dlkit.diffusion.condition import Condition
-from dlkit.diffusion.parameterization import TARGETS, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 
 PROCESSES = [
@@ -30,35 +26,6 @@ def state(*shape: int, seed: int = 0) -> Tensor:
 
 def at(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
-
-
-@process_of
-@pytest.mark.parametrize(("source", "to"), [*itertools.product(TARGETS, TARGETS)])
-@few
-@given(t=TIME)
-def test_conversions_come_back(process: GaussianProcess, source: Target, to: Target, t: float) -> None:
-    value, x_t = state(2, 3, 4), state(2, 3, 4, seed=1)
-    there = process.convert(value, x_t, at(t, t), source, to)
-    back = process.convert(there, x_t, at(t, t), to, source)
-    scale = float(1 + there.abs().max() * process.noise_schedule.sigma(at(t)) / process.noise_schedule.alpha(at(t)))
-    assert_close(back, value, rtol=1e-10, atol=1e-10 * max(scale, 1.0))
-
-
-@process_of
-@few
-@given(t=TIME)
-def test_conversions_mean_what_they_say(process: GaussianProcess, t: float) -> None:
-    x0, eps, times = state(2, 5), state(2, 5, seed=1), at(t, t)
-    x_t = process.q_sample(x0, times, eps)
-    assert_close(process.convert(x0, x_t, times, "x0", "eps"), eps, rtol=1e-9, atol=1e-9)
-    score = -eps / process.sigma(times, eps)
-    assert_close(process.convert(eps, x_t, times, "eps", "score"), score, rtol=1e-12, atol=1e-12)
-
-
-def test_unknown_parameterisations_are_refused() -> None:
-    convert = inspect.unwrap(GaussianProcess.convert)  # as without run-time checks
-    with pytest.raises(ValueError, match="known: x0, eps, score"):
-        convert(GaussianProcess(), state(1, 2), state(1, 2), at(0.5), "x0", "v")
 
 
 @process_of
@@ -122,34 +89,6 @@ def test_partial_noising_keeps_the_source() -> None:
     x_t = process.q_sample(x0, t, eps, Condition(x0, mask))
     assert torch.equal(x_t[~mask], x0[~mask])
     assert torch.equal(x_t[mask], process.q_sample(x0, t, eps)[mask])
-
-
-@process_of
-@pytest.mark.parametrize("t", [0.05, 0.3, 0.7, 0.95])
-def test_tweedie_for_a_finite_vocabulary(process: GaussianProcess, t: float) -> None:
-    """E[x0 | x_t] is the softmax-weighted mean of the embeddings; the score of p(x_t) is found by autograd."""
-    table, times = state(7, 3), at(t).expand(5)
-    alpha, sigma = process.alpha(times[:1], table[:1]), process.sigma(times[:1], table[:1])
-    x_t = (alpha * table[:5] + sigma * state(5, 3, seed=2)).requires_grad_()
-    log_likelihood = -(x_t[:, None] - alpha * table).square().sum(-1) / (2 * sigma**2)
-    (score,) = torch.autograd.grad(log_likelihood.logsumexp(1).sum(), x_t)
-    x0 = log_likelihood.softmax(1) @ table
-    assert_close(process.convert(score, x_t, times, "score", "x0"), x0, rtol=1e-8, atol=1e-8)
-    assert_close(process.convert(x0, x_t, times, "x0", "score"), score, rtol=1e-8, atol=1e-8)
-
-
-@process_of
-@pytest.mark.parametrize("t", [0.05, 0.3, 0.7, 0.95, 1.0])
-def test_tweedie_for_gaussian_data(process: GaussianProcess, t: float) -> None:
-    """x0 ~ N(m, S): x_t ~ N(alpha m, alpha^2 S + sigma^2), and E[x0 | x_t] follows from regression."""
-    mean, root, x_t, times = state(3), state(3, 3, seed=1), state(4, 3, seed=2), at(t).expand(4)
-    alpha, sigma = process.alpha(times[:1], mean[None]), process.sigma(times[:1], mean[None])
-    covariance = root @ root.T
-    marginal = alpha**2 * covariance + sigma**2 * torch.eye(3).double()
-    score = -torch.linalg.solve(marginal, (x_t - alpha * mean).T).T
-    x0 = mean + (x_t - alpha * mean) @ torch.linalg.inv(marginal) @ covariance * alpha
-    assert_close(process.convert(score, x_t, times, "score", "x0"), x0, rtol=1e-8, atol=1e-8)
-    assert_close(process.convert(x0, x_t, times, "x0", "score"), score, rtol=1e-8, atol=1e-8)
 
 
 def test_sigma_0_is_the_noise_of_diffuseqs_embeddings() -> None:

@@ -1,4 +1,7 @@
-"""The anchor loss."""
+"""The anchor family: its loss, and the way in and out for its checkpoints."""
+
+from pathlib import Path
+from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from pydantic import Field
@@ -8,7 +11,8 @@ from torch.nn import functional as F
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
 from dlkit.teachers import register
-from dlkit.teachers._base import FitBatch, TeacherFamily
+from dlkit.teachers._base import FitBatch, Original, ReadOptions, TeacherFamily, TeacherParts
+from dlkit_anchor import checkpoint
 
 
 @register(
@@ -28,7 +32,18 @@ class Anchor(TeacherFamily):
         anchor_weight: of the cross-entropy.
     """
 
+    checkpoints: ClassVar[str] = f"a folder with {checkpoint.WEIGHTS} and {checkpoint.SETTINGS}"
+
     anchor_weight: float = Field(default=1.0, ge=0.0)
+
+    def recognises(self, path: Path) -> bool:
+        return checkpoint.recognises(path)
+
+    def read(self, path: Path, options: ReadOptions) -> Original:
+        return checkpoint.read(path, options)
+
+    def write(self, folder: Path, parts: TeacherParts) -> None:
+        checkpoint.write(folder, parts)
 
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:
         embedded = denoiser.space.embed(batch.ids)

@@ -1,54 +1,112 @@
-"""The family's own checkpoints: a folder with weights.npz, settings.json and the tokenizer.
+"""The family's own checkpoints: a folder with weights.npz, settings.json and the tokenizer."""
 
-``python -m dlkit_anchor.checkpoint CHECKPOINT OUT`` makes one into a model folder of dlkit.
-"""
-
-import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from dlkit.data.tokenizer import Tokenizer
+from dlkit import backbones, spaces, teachers
+from dlkit.data.tokenizer import Tokenizer, make_tokenizer
+from dlkit.denoiser import Denoiser
+from dlkit.diffusion import processes
+from dlkit.diffusion.parameterization import Source
 from dlkit.errors import UserError
-from dlkit.files import atomic_folder, read_json, write_json
-from dlkit.generator import Architecture, Teacher
-from dlkit.part import validated
-from dlkit.recipe import Recipe
+from dlkit.files import read_json, write_json
+from dlkit.part import part_of, validated
+from dlkit.recipe import Fit
+from dlkit.teachers._base import Key, Original, ReadOptions, TeacherParts
 
-WEIGHTS, SETTINGS, TIED = "weights.npz", "settings.json", "space.lm_head.weight"
-
-
-def write(teacher: Teacher, folder: str | Path) -> None:
-    """Write a teacher in the family's format. Raises ``UserError`` where it cannot be written."""
-    state = {name: tensor for name, tensor in teacher.denoiser.state_dict().items() if name != TIED}
-    with atomic_folder(folder) as temporary:
-        np.savez(temporary / WEIGHTS, **{name: tensor.cpu().numpy() for name, tensor in state.items()})
-        write_json(temporary / SETTINGS, {"family": "anchor", **teacher.architecture.model_dump(mode="json")})
-        teacher.tokenizer.save(temporary)
+WEIGHTS, SETTINGS = "weights.npz", "settings.json"
+TABLE, TIED = "space.word_embedding.weight", "space.lm_head.weight"  # one table under two names
 
 
-def read(folder: str | Path) -> Teacher:
-    """A teacher from the family's format.
+class Settings(BaseModel):
+    """What ``settings.json`` says of a teacher."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    family: part_of(teachers.registry)  # type: ignore[valid-type]
+    space: part_of(spaces.registry)  # type: ignore[valid-type]
+    process: part_of(processes.registry)  # type: ignore[valid-type]
+    backbone: part_of(backbones.registry)  # type: ignore[valid-type]
+    prediction: Source = "x0"
+    seq_len: int = Field(ge=8)
+    fit: Fit = Fit()
+
+    def names(self, vocab_size: int) -> set[str]:
+        """The tensors of such a teacher; no memory is taken for them."""
+        with torch.device("meta"):
+            space: Any = self.space.build(vocab_size)
+            denoiser = Denoiser(space, self.process, self.backbone.build(space.dim))  # type: ignore[arg-type]
+        return denoiser.state_dict().keys() - {TIED}
+
+
+def recognises(path: Path) -> bool:
+    """Whether a checkpoint of the family lies there, by the names of its files."""
+    return (path / WEIGHTS).is_file() and (path / SETTINGS).is_file()
+
+
+def write(folder: Path, parts: TeacherParts) -> None:
+    """Write a teacher in the family's format into an existing folder."""
+    arrays = {name: tensor.float().cpu().numpy() for name, tensor in parts.state.items() if name != TIED}
+    np.savez(folder / WEIGHTS, **arrays)
+    settings = Settings(**{name: getattr(parts, name) for name in Settings.model_fields})
+    write_json(folder / SETTINGS, settings.model_dump(mode="json"))
+    parts.tokenizer.save(folder)
+
+
+def read(folder: Path, options: ReadOptions) -> Original:
+    """A teacher in the family's format.
 
     Raises:
-        UserError: a file is missing or damaged, or weights and settings do not belong together.
+        UserError: a file is missing or damaged, weights, settings and tokenizer do not belong together, or an option
+            asks for what the format does not have.
     """
-    folder = Path(folder)
-    architecture = validated(Architecture, read_json(folder / SETTINGS), str(folder / SETTINGS))
-    denoiser = architecture.build()
-    state = read_weights(folder / WEIGHTS)
-    state[TIED] = state.get("space.word_embedding.weight", torch.empty(0))
-    try:
-        denoiser.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{folder / WEIGHTS} does not belong to {SETTINGS}: {reason}") from None
-    model = {key: architecture.model_dump(mode="json")[key] for key in ("family", "space", "process", "backbone")}
-    recipe = Recipe.from_dict({"model": {**model, "seq_len": architecture.seq_len, "tokenizer": str(folder)}})
-    return Teacher(denoiser, Tokenizer.load(folder), architecture, recipe)
+    refuse_foreign(folder, options)
+    settings = validated(Settings, read_json(folder / SETTINGS), str(folder / SETTINGS))
+    tokenizer = Tokenizer.load(folder) if options.tokenizer is None else make_tokenizer(options.tokenizer)
+    state, wanted = read_weights(folder / WEIGHTS), settings.names(tokenizer.vocab_size)
+    missing, unused = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
+    if missing:
+        raise UserError(f"{folder / WEIGHTS} lacks {', '.join(missing)}; copy it again from its source")
+    if unused and not options.allow_unused:
+        raise UserError(f"{folder / WEIGHTS} has the unknown {', '.join(unused)}; --allow-unused leaves them out")
+    rows = len(state[TABLE])
+    if tokenizer.vocab_size != rows:
+        raise UserError(f"{folder}: its tokenizer has {tokenizer.vocab_size} ids, its table {rows}; give --tokenizer")
+    keys = [Key(name, "unused" if name in unused else "used", tuple(state[name].shape)) for name in sorted(state)]
+    parts = TeacherParts(
+        settings.space,
+        settings.process,
+        settings.backbone,
+        settings.seq_len,
+        tokenizer,
+        options.tokenizer or str(folder),
+        {name: state[name] for name in wanted} | {TIED: state[TABLE]},
+        settings.fit.model_dump(mode="json"),
+        settings.prediction,
+        settings.family,
+    )
+    return Original(folder / WEIGHTS, parts, keys, notes(parts))
+
+
+def notes(parts: TeacherParts) -> Sequence[str]:
+    return (f"tokenizer: {parts.tokenizer_spec}, {parts.tokenizer.vocab_size} ids", f"seq_len: {parts.seq_len}")
+
+
+def refuse_foreign(folder: Path, options: ReadOptions) -> None:
+    """There is one checkpoint in a folder, with one table, and its settings name the heads."""
+    said = {"--step": options.step, "--heads": options.heads, "--tie": None if options.tie == "lm_head" else "ema"}
+    given = [option for option, value in said.items() if value is not None]
+    if given:
+        raise UserError(
+            f"{folder}: checkpoints of the anchor family leave no choice to {', '.join(given)}; leave it out"
+        )
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -60,18 +118,3 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file} is missing; is {file.parent} a checkpoint of the anchor family?") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is damaged ({error}); copy it again from its source") from None
-
-
-def main() -> None:
-    """``CHECKPOINT OUT``: a model folder of dlkit out of a checkpoint."""
-    if len(sys.argv) != 3:
-        raise SystemExit("usage: python -m dlkit_anchor.checkpoint CHECKPOINT OUT")
-    try:
-        read(sys.argv[1]).save_pretrained(sys.argv[2])
-    except UserError as error:
-        print(f"dlkit_anchor: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-if __name__ == "__main__":
-    main()
