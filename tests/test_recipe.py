@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dlkit import objectives
@@ -253,6 +253,7 @@ RECIPES = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(RECIPES)
 def test_what_is_written_is_read(made: Recipe) -> None:
     assert Recipe.from_dict(made.to_dict()) == made
