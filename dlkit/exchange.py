@@ -7,6 +7,7 @@ from typing import Any
 from dlkit.errors import UserError
 from dlkit.files import atomic_folder, write_json
 from dlkit.generator import Teacher, load, read_official
+from dlkit.generator.loading import guarded
 from dlkit.teachers._base import Original, ReadOptions, TeacherFamily
 from dlkit.teachers._sniff import family_of
 
@@ -58,7 +59,7 @@ def export_teacher(model: str | Path, out: str | Path, family: str | None = None
         raise UserError(f"{model} holds a {teacher.kind}; only teachers have an official format")
     format = format or teacher.architecture.family  # type: ignore[assignment]
     with atomic_folder(out) as folder:
-        format.write(folder, teacher.parts())  # type: ignore[union-attr]
+        guarded(format, "write", format.write, folder, teacher.parts())  # type: ignore[arg-type, union-attr]
     return Path(out)
 
 

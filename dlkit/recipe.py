@@ -167,15 +167,15 @@ class Weights(Spec):
     Attributes:
         a_dsm, b_adv_psi: denoising and adversarial term of the critic.
         a_sd, b_adv_theta: distillation and adversarial term of the generator.
-        c_anchor: regression beside them in the generator's turn, if there is an anchor; 0.25 is DMD's weight of it
-            (arXiv 2311.18828).
+        c_anchor: regression beside them in the generator's turn, if there is an anchor; beside a_sd = 0.5 it has
+            DMD's share, a quarter (arXiv 2311.18828).
     """
 
     a_dsm: float = Field(default=0.5, ge=0)
     b_adv_psi: float = Field(default=0.5, ge=0)
     a_sd: float = Field(default=0.5, ge=0)
     b_adv_theta: float = Field(default=0.5, ge=0)
-    c_anchor: float = Field(default=0.25, ge=0)
+    c_anchor: float = Field(default=0.125, ge=0)
 
 
 class UpdatePlan(Spec):
@@ -365,6 +365,10 @@ class Recipe(Spec):
             )
         if self.generator_steps > 1 and self.codes is not None:
             raise ValueError(f"codes={self.codes} are noise of a single step; leave them out or set generator_steps=1")
+        for objective in filter(None, (self.objective, *(stage.objective for stage in self.stages))):
+            if self.generator_steps > 1 and objective.asks_origin:  # type: ignore[attr-defined]
+                name = objective.registered_name  # type: ignore[attr-defined]
+                raise ValueError(f"objective {name!r} asks for the noise of a single step; set generator_steps=1")
         return self
 
     @model_validator(mode="after")

@@ -1,8 +1,9 @@
 """Models from folders and from official checkpoints."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dlkit.errors import Notice, UserError
 from dlkit.generator.folder import RECIPE, model_folder, read_config
@@ -10,6 +11,8 @@ from dlkit.generator.one_step import OneStepGenerator
 from dlkit.generator.teacher import Teacher
 from dlkit.teachers._base import Original, ReadOptions, TeacherFamily
 from dlkit.teachers._sniff import family_of, readable, sniff
+
+_T = TypeVar("_T")
 
 
 def load(path: str | Path, device: str = "cpu") -> Teacher | OneStepGenerator:
@@ -39,8 +42,24 @@ def read_official(path: str | Path, options: ReadOptions) -> tuple[Teacher, Orig
     if family is None:
         what = "is no official checkpoint" if Path(path).exists() else "does not exist"
         raise UserError(f"{path} {what}; give {readable()}")
-    found = family.read(Path(path), options)
+    if not Path(path).exists():
+        raise UserError(f"{path} does not exist; give {readable()}")
+    found = guarded(family, "read", family.read, Path(path), options)
     return Teacher.from_parts(family, found.parts), found
+
+
+def guarded(family: TeacherFamily, what: str, call: Callable[..., _T], *given: Any) -> _T:
+    """What a family makes of a checkpoint. Whatever goes wrong in a plugin is told by its name."""
+    try:
+        return call(*given)
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"{given[0]}: the teacher family {family.registered_name!r} could not {what} it ({reason}); if the "
+            "checkpoint is whole, tell the family's author"
+        ) from error
 
 
 def load_teacher(path: str | Path, device: str = "cpu", **options: Any) -> Teacher:

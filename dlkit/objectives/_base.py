@@ -106,6 +106,11 @@ class Objective(Part):
     needs: ClassVar[Needs]
     is_adversary: ClassVar[bool] = False  # it may be a Recipe's ``adv``, and then makes the discriminator's head
 
+    @property
+    def asks_origin(self) -> bool:
+        """Whether it asks for ``noise(ORIGIN)``, which a student of one step alone has."""
+        return False
+
     @abstractmethod
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
         """Loss terms whose gradient reaches the generator through ``fake.x0``."""

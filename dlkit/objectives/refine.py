@@ -37,7 +37,7 @@ class Refine(Objective):
     No fake score is needed and no critic learns, unless an adversary stands beside it.
 
     Attributes:
-        steps: DDIM steps, at t (1 - k / steps) from the time t of the noise down towards the lowest time.
+        steps: DDIM steps, at t - (t - t_min) k / steps: from the time t of the noise down towards the lowest, t_min.
         noise: own is the noise that the text was made from, fresh is another.
         tokens: weight of the cross-entropy of x's tokens under the logits of G(z).
     """
@@ -47,6 +47,11 @@ class Refine(Objective):
     steps: int = Field(default=4, ge=1)
     noise: Literal["own", "fresh"] = "own"
     tokens: float = Field(default=1.0, ge=0)
+
+    @property
+    def asks_origin(self) -> bool:
+        """Whether a text is noised with the noise that it was made from."""
+        return self.noise == "own"
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
         return fitted(fake.x0, self.target(roles, fake), fake.cond.mask, roles.space, self.tokens)

@@ -6,6 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dlkit.denoiser import Denoiser
+from dlkit.diffusion.codes import one_of
 from dlkit.diffusion.condition import Condition
 from dlkit.samplers import register
 from dlkit.samplers._base import Noise, Observer, Sampler
@@ -26,10 +27,13 @@ class Renoise(Sampler):
     Attributes:
         steps: calls.
         t_init: time of the first call.
+        codes, codes_seed: of the first noise, as for ``one_step``.
     """
 
     steps: int = Field(default=2, ge=1)
     t_init: float = Field(default=0.7455, gt=0.0, le=1.0)
+    codes: int | None = Field(default=None, ge=1)
+    codes_seed: int = 0
 
     @property
     def times(self) -> list[float]:
@@ -40,7 +44,8 @@ class Renoise(Sampler):
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
         process = denoiser.process
-        lowest, x = process.noise_schedule.t_min, process.prior(noise(0), self.t_init)
+        lowest = process.noise_schedule.t_min
+        x = process.prior(one_of(noise(0), self.codes, self.codes_seed), self.t_init)
         for k, now in enumerate(max(time, lowest) for time in self.times):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
             x_t = x if k == 0 else process.q_sample(x, t, noise(k), cond)

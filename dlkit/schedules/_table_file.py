@@ -11,12 +11,14 @@ from dlkit.errors import UserError
 from dlkit.files import read_json
 
 
-def read_table(file: str | Path) -> list[list[float]]:
+def read_table(file: Any) -> list[list[float]]:
     """The rows in a JSON, safetensors or npy file; nothing in it is executed.
 
     Raises:
         UserError: the file is missing, damaged, of another kind, or holds no table of numbers.
     """
+    if not isinstance(file, str | Path):
+        raise UserError(f"file: give the name of the file that holds the table, not {file!r}")
     path = Path(file)
     if path.suffix not in READERS:
         raise UserError(f"{path}: a table is read from {', '.join(READERS)} files")
@@ -40,9 +42,12 @@ def _safetensors(path: Path) -> Any:
 
 def _npy(path: Path) -> Any:
     try:
-        return np.load(path, allow_pickle=False).astype(np.float64).tolist()
+        table = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{path} is damaged: {error}; restore it from a copy") from None
+    if not isinstance(table, np.ndarray) or table.dtype.kind not in "fiu":
+        raise UserError(f"{path} holds no array of real numbers; save one with numpy.save")
+    return table.astype(np.float64).tolist()
 
 
 READERS = {".json": read_json, ".safetensors": _safetensors, ".npy": _npy}

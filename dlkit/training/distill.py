@@ -264,6 +264,7 @@ class StageRun:
     def samples(self) -> TeacherSamples:
         """What the stage's regression learns from, made when it is first wanted: not in a stage that is done."""
         whole, objective = self.whole, self.settings.objective if self.is_regression else self.recipe.anchor
+        whole.reporter.say(f"making {objective.pairs} samples of the teacher, {objective.steps} calls each")  # type: ignore[union-attr]
         return TeacherSamples(objective, self.studio, whole.corpus, whole.engine.device)  # type: ignore[arg-type]
 
     def is_time(self, every: int, done: int) -> bool:

@@ -36,6 +36,13 @@ def check_time(recipe: Recipe, teacher: Architecture) -> None:
     lowest, t_init = teacher.process.noise_schedule.t_min, recipe.t_init
     if t_init < lowest:
         raise UserError(f"t_init: {t_init:g} is below {lowest:g}, the lowest time the teacher was trained at; raise it")
+    samplers = {f"time_sampler of stage {k}": recipe.stage(k).time_sampler for k in range(len(recipe.stages))}
+    for name, sampler in samplers.items():
+        highest = getattr(sampler, "t_max", 1.0)
+        if highest < lowest:
+            raise UserError(
+                f"{name}: t_max={highest:g} is below {lowest:g}, the lowest time the teacher was trained at; raise it"
+            )
     last = Renoise(steps=recipe.generator_steps, t_init=t_init).times[-1]
     if last < lowest:
         raise UserError(

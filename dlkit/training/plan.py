@@ -20,13 +20,14 @@ def describe(recipe: Recipe, number: int) -> list[str]:
         f"with {matched}"
     )
     rates.append(f"generator {_rate(recipe.generator, stage.lr_generator)}")
-    student, guidance = _line("student", _student(recipe)), recipe.guidance
+    student = _line("student", _student(recipe))
+    guidance = [_line("guidance", _guidance(recipe.guidance, learns))] if recipe.guidance.is_used else []
     if fits:
-        return [f"{head}; no critic", student, _line("rates", rates[0])]
+        return [f"{head}; no critic", student, _line("rates", rates[0]), *guidance]
     anchor = [] if recipe.anchor is None else [_line("anchor", shown(recipe.anchor.spec()))]
     noised = _line("noised at", shown(times.spec()))
     if not learns:
-        return [f"{head}; no critic", *anchor, student, noised, _line("rates", rates[0])]
+        return [f"{head}; no critic", *anchor, student, noised, _line("rates", rates[0]), *guidance]
     rates.append(f"critic {_rate(recipe.critic, stage.lr_critic)}")
     return [
         head,
@@ -36,7 +37,7 @@ def describe(recipe: Recipe, number: int) -> list[str]:
         student,
         noised,
         _line("rates", ", ".join(rates)),
-        *([_line("guidance", _guidance(guidance))] if guidance.is_used else []),
+        *guidance,
     ]
 
 
@@ -82,7 +83,9 @@ def _rate(optimizer: Optimizer, lr: float | None) -> str:
     return f"{lr:g}" + (f" falling to {lr * optimizer.end:g}" if optimizer.decay == "linear" else "")
 
 
-def _guidance(guidance: Guidance) -> str:
+def _guidance(guidance: Guidance, learns: bool) -> str:
+    if not learns:
+        return f"teacher {guidance.teacher:g}"
     dropped = f", without source {guidance.condition_dropout:.0%}" if guidance.condition_dropout else ""
     return (
         f"teacher {guidance.teacher:g}, fake score {guidance.fake_score:g}; the critic learns with "

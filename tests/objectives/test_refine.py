@@ -1,9 +1,9 @@
 """Where refinement leads, from the closed form of a Gaussian teacher."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -44,13 +44,27 @@ def test_the_target_of_a_gaussian_teacher(noise: str, t: float) -> None:
     assert_close(target, M + k * (alpha * (noised.x0 - M) + sigma * n), atol=0.06, rtol=0.0)
 
 
-@given(t=st.floats(0.001, 0.95), v=st.floats(0.05, 20.0))
-def test_own_noise_widens_and_fresh_noise_narrows(t: float, v: float) -> None:
-    """The spread that each map leaves as it is: k sigma / (1 - k alpha) > sqrt(v), and 0 as k alpha < 1."""
-    alpha, sigma = (c(torch.tensor(t).double()) for c in (ROLES.process.schedule.alpha, ROLES.process.schedule.sigma))
-    k = (v / (alpha**2 * v + sigma**2)).sqrt()
-    assert k * alpha < 1
-    assert k * sigma / (1 - k * alpha) > v**0.5
+@pytest.mark.parametrize(("noise", "t"), [("own", 0.6), ("fresh", 0.6), ("fresh", 0.2)])
+def test_where_a_linear_student_ends(noise: str, t: float) -> None:
+    """x = b + a z, fitted to its own targets again and again, as a student is that learns the mean of what it sees.
+
+    The spread ends at k sigma / (1 - k alpha) > sqrt(v) with its own noise, and at 0 with fresh noise; the mean at m.
+    """
+    count = 64
+    both = lab.whitened(0, count, 2 * lab.N)  # z and the fresh noise: means 0, uncorrelated, each of variance 1
+    z, eps = both[:, None, : lab.N], both[:, None, lab.N :]
+    times = torch.full((count,), t).double()
+    alpha, sigma = (float(c(times[:1])) for c in (ROLES.process.schedule.alpha, ROLES.process.schedule.sigma))
+    k = (V / (alpha**2 * V + sigma**2)) ** 0.5
+    a, b = torch.tensor(1.0).double(), torch.tensor(0.0).double()
+    for _ in range(60 if t > 0.5 else 300):
+        noised = replace(lab.noised(b + a * z, eps, times, ROLES.process), noise=lambda use: z)
+        target = Refine(steps=40, noise=noise).target(ROLES, noised)  # type: ignore[arg-type]
+        a, b = (target * z).mean(), target.mean()
+    wide = k * sigma / (1 - k * alpha)
+    assert wide > V**0.5
+    assert float(b) == pytest.approx(M, abs=0.02)
+    assert float(a) == pytest.approx(wide if noise == "own" else 0.0, abs=0.1 * wide)
 
 
 def test_the_teacher_is_asked_once_for_each_step_and_learns_nothing() -> None:

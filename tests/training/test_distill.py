@@ -12,6 +12,7 @@ import tiny
 from dlkit.errors import UserError
 from dlkit.generator import load_student, load_teacher
 from dlkit.recipe import Recipe
+from dlkit.samplers.one_step import OneStep
 from dlkit.training import distill as module
 from dlkit.training.checkpoint import module_state
 from dlkit.training.distill import StageRun, distill
@@ -40,7 +41,7 @@ def test_what_a_run_leaves_behind(teacher: Path, data: Path, tmp_path: Path) -> 
     assert Recipe.from_yaml(tmp_path / "run" / "recipe.yaml") == made
     assert result.student == tmp_path / "run" / "student"
     student = load_student(result.student)
-    assert student.architecture.sampler.spec() == {"name": "one_step", "steps": 1, "t_init": 0.7455}
+    assert student.architecture.sampler.spec() == OneStep(t_init=0.7455).spec()
     assert student.recipe.model == load_teacher(teacher).recipe.model
     assert len(student.generate(["where are books sold in paris ?"])) == 1
 

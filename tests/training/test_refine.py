@@ -112,6 +112,21 @@ def test_the_student_knows_the_noises_it_was_taught(teacher: Path, data: Path, t
     assert len(set(texts)) <= 3
 
 
+def test_a_student_asked_otherwise_keeps_what_it_was_taught(teacher: Path, data: Path, tmp_path: Path) -> None:
+    """By its sampler's name, with a setting of it, or for more steps than it learnt."""
+    student = load_student(tiny.run_distill(teacher, data, tmp_path / "run", seed=5, **CHANGES))
+    own = student.architecture.sampler
+    assert student.choose_sampler("one_step", None) == student.choose_sampler({"name": "one_step"}, 1) == own
+    assert student.choose_sampler({"name": "one_step", "t_init": 0.5}, None).spec() == {**own.spec(), "t_init": 0.5}
+    several = student.choose_sampler(None, 2).spec()
+    assert several == {"name": "renoise", "steps": 2, "t_init": 1.0, "codes": 3, "codes_seed": 5}
+
+
+def test_times_that_the_teacher_never_saw_are_refused(teacher: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"time_sampler of stage 0: t_max=0\.01 is below 0\.02"):
+        tiny.distiller(teacher, data, tmp_path / "run", time_sampler={"name": "uniform", "t_min": 0.001, "t_max": 0.01})
+
+
 def test_an_interrupted_run_ends_the_same(teacher: Path, data: Path, tmp_path: Path) -> None:
     whole = tiny.run_distill(teacher, data, tmp_path / "whole", **CHANGES)
 
@@ -141,6 +156,10 @@ def test_an_interrupted_run_ends_the_same(teacher: Path, data: Path, tmp_path: P
         ({"codes": 4, "generator_steps": 2, "generator_input": "noised_data"}, "generator_steps=1"),
         ({"anchor": "dmd"}, "anchor: objective 'dmd' does not learn from the teacher's samples"),
         ({"codes": 0}, "codes"),
+        (
+            {"objective": "refine", "generator_steps": 2, "generator_input": "noised_data"},
+            "objective 'refine' asks for the noise of a single step",
+        ),
         ({"anchor": {"pears": 3}}, "pairs"),
     ],
 )

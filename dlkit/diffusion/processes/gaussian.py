@@ -14,7 +14,7 @@ from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.parameterization import SOURCES, TARGETS, Level, Source, Target, mean_embedding
 from dlkit.diffusion.processes import register
 from dlkit.part import Part, part_of
-from dlkit.schedules._base import Schedule, VarianceExploding
+from dlkit.schedules._base import Schedule, VarianceExploding, VariancePreserving
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,16 @@ class GaussianProcess(Part):
     def prior(self, eps: Float[Tensor, "b *n"], t: float = 1.0) -> Float[Tensor, "b *n"]:
         """A state at t from standard normal noise where nothing is known of the text.
 
-        It is eps + m; where the variance explodes it is sigma(t) eps.
+        It is eps + m where the variance is kept and sigma(t) eps where it explodes. Elsewhere it is as large as a state
+        of text with unit variance, sqrt(alpha^2 + sigma^2) eps; at t = 1 that is sigma(1) eps, for alpha(1) = 0.
         """
-        if isinstance(self.schedule, VarianceExploding):
-            return self.sigma(eps.new_full((len(eps),), t, dtype=torch.float64), eps) * eps
-        return eps if self.mean is None else eps + self.mean
+        if isinstance(self.schedule, VariancePreserving):
+            return eps if self.mean is None else eps + self.mean
+        times = eps.new_full((len(eps),), t, dtype=torch.float64)
+        size = self.sigma(times, eps)
+        if not isinstance(self.schedule, VarianceExploding):
+            size = torch.hypot(self.alpha(times, eps), size)
+        return self._shifted(size * eps, 1.0 - self.alpha(times, eps))
 
     def network_input(
         self, x_t: Float[Tensor, "b *n"], t: Float[Tensor, " b"], cond: Condition | None = None

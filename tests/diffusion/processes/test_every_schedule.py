@@ -17,7 +17,7 @@ from dlkit.diffusion.processes.mean_shift import MeanShift
 from dlkit.errors import UserError
 from dlkit.part import from_spec
 from dlkit.recipe import Recipe
-from dlkit.schedules._base import DiscreteSchedule, VarianceExploding
+from dlkit.schedules._base import DiscreteSchedule, VarianceExploding, VariancePreserving
 from dlkit.spaces.embedding import sigma_0_noised
 from schedules.every import NAMES, at, schedule
 
@@ -142,7 +142,13 @@ def test_given_positions_are_not_scaled(name: str) -> None:
 def test_other_states_are_left_as_they_are(name: str) -> None:
     process, z = by_default(name), draws(2, 24, D)
     assert not isinstance(process.noise_schedule, VarianceExploding)
-    assert process.prior(z) is process.prior(z, 0.5) is z
+    if isinstance(process.noise_schedule, VariancePreserving):
+        assert process.prior(z) is process.prior(z, 0.5) is z
+    else:  # as large as the state of a text of unit variance
+        schedule = process.noise_schedule
+        size = torch.hypot(schedule.alpha(at(0.5)), schedule.sigma(at(0.5)))
+        assert_close(process.prior(z, 0.5), size * z)
+        assert_close(process.prior(z), z, atol=1e-4, rtol=0.0)
     assert process.network_input(z, at(0.5, 0.6)) is z
 
 
