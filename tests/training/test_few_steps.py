@@ -169,7 +169,7 @@ def test_a_student_knows_its_steps(
     plan: str, changes: dict[str, Any], teacher: Path, data: Path, tmp_path: Path
 ) -> None:
     student = load_student(tiny.run_distill(teacher, data, tmp_path / "run", adv=True, plan=plan, **changes))
-    assert student.architecture.sampler.spec() == {"name": "renoise", "steps": 4, "t_init": 0.8}
+    assert student.architecture.sampler.spec() == Renoise(steps=4, t_init=0.8).spec()
     sources, times = ["where are books sold in paris ?"], []
     own = student.generate(sources, num_samples=3, observe=lambda k, t, x_t, x0: times.append(t))
     assert times == pytest.approx([0.8, 0.6, 0.4, 0.2])
