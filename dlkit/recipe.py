@@ -1,6 +1,7 @@
 """The Recipe: every choice of a run in one frozen, typed object."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -35,45 +36,31 @@ class Spec(BaseModel):
         return validated(type(self), {**self.model_dump(), **settings}, type(self).__name__)
 
 
-def _adversary(value: Any) -> Any:
-    """True and False are short for the default adversary and none."""
-    if value is None or value is False:
-        return None
-    value = {} if value is True else value
-    part = from_spec(objectives.registry, {"name": "adversarial", **value} if isinstance(value, dict) else value)
-    if not part.is_adversary:
-        raise UserError(
-            f"adv: objective {part.registered_name!r} has no discriminator; set adv=true or adv.name=adversarial"
-        )
-    return part
+def _beside(setting: str, default: str, serves: Callable[[Objective], bool], lacks: str) -> Any:
+    """The type of a setting that puts another objective beside the Recipe's: true is the default one, false none."""
+
+    def read(value: Any) -> Any:
+        if value is None or value is False:
+            return None
+        value = {} if value is True else value
+        part = from_spec(objectives.registry, {"name": default, **value} if isinstance(value, dict) else value)
+        if not serves(part):
+            raise UserError(
+                f"{setting}: objective {part.registered_name!r} {lacks}; set {setting}=true or {setting}.name={default}"
+            )
+        return part
+
+    written = PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None)
+    return Annotated[Objective | None, BeforeValidator(read), written]
 
 
-Adversary = Annotated[
-    Objective | None,
-    BeforeValidator(_adversary),
-    PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None),
-]
-
-
-def _anchor(value: Any) -> Any:
-    """True and False are short for the default regression and none."""
-    if value is None or value is False:
-        return None
-    value = {} if value is True else value
-    part = from_spec(objectives.registry, {"name": "ode_regression", **value} if isinstance(value, dict) else value)
-    if part.needs.data != "teacher_samples":
-        raise UserError(
-            f"anchor: objective {part.registered_name!r} does not learn from the teacher's samples; set anchor=true or "
-            "anchor.name=ode_regression"
-        )
-    return part
-
-
-Anchor = Annotated[
-    Objective | None,
-    BeforeValidator(_anchor),
-    PlainSerializer(lambda part: None if part is None else part.spec(), return_type=dict | None),
-]
+Adversary = _beside("adv", "adversarial", lambda part: part.is_adversary, "has no discriminator")
+Anchor = _beside(
+    "anchor",
+    "ode_regression",
+    lambda part: part.needs.data == "teacher_samples",
+    "does not learn from the teacher's samples",
+)
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -326,8 +313,8 @@ class Recipe(Spec):
     """
 
     objective: part_of(objectives.registry) = "sid"  # type: ignore[valid-type]
-    adv: Adversary = None
-    anchor: Anchor = None
+    adv: Adversary = None  # type: ignore[valid-type]
+    anchor: Anchor = None  # type: ignore[valid-type]
     codes: int | None = Field(default=None, ge=1, le=2**24)
     decoder: part_of(decoders.registry) = "linear_head"  # type: ignore[valid-type]
     time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]

@@ -7,7 +7,9 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import dlkit
@@ -16,6 +18,7 @@ from dlkit import backbones, cli, teachers
 from dlkit.errors import UserError
 from dlkit.generator import load
 from dlkit.plugins import PluginWarning
+from dlkit.teachers._base import ReadOptions
 from official_run import run_folder
 from plugin_packages import install
 
@@ -119,6 +122,32 @@ def test_families_do_not_take_each_others_checkpoints(teacher: Path, tmp_path: P
         f"{tmp_path / 'empty'} is no official checkpoint; give a folder with weights.npz and settings.json "
         "or a run folder with ema_*.pt and training_args.json"
     )
+
+
+@pytest.mark.parametrize("table", [["a", "b"], 3.0])
+def test_what_goes_wrong_in_a_plugin_is_told_by_its_name(
+    table: Any, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = dlkit.export_teacher(teacher, tmp_path / "checkpoint", "anchor")
+    whole = dict(np.load(checkpoint / "weights.npz"))
+    np.savez(checkpoint / "weights.npz", **{**whole, "space.word_embedding.weight": np.array(table)})
+    with pytest.raises(UserError, match="teacher family 'anchor' could not read it") as error:
+        dlkit.import_teacher(checkpoint, tmp_path / "t", ReadOptions(family="anchor"))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "t").exists()
+
+    def lost(*given: object) -> None:
+        raise RuntimeError("no\nway")
+
+    monkeypatch.setattr(type(dlkit.load_teacher(teacher).architecture.family), "write", lost)
+    with pytest.raises(UserError, match=r"the teacher family 'anchor' could not write it \(RuntimeError: no way\)"):
+        dlkit.export_teacher(teacher, tmp_path / "other", "anchor")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere does not exist; give a folder with"):
+        dlkit.load_teacher(tmp_path / "nowhere", family="diffuseq")
 
 
 @pytest.mark.parametrize("answer", ["return True", "raise RuntimeError('lost')"])

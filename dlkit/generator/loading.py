@@ -38,18 +38,21 @@ def read_official(path: str | Path, options: ReadOptions) -> tuple[Teacher, Orig
     Raises:
         UserError: there is none at ``path``, or it cannot be read.
     """
-    family = official_family(path) if options.family is None else family_of(options.family)
-    if family is None:
-        what = "is no official checkpoint" if Path(path).exists() else "does not exist"
-        raise UserError(f"{path} {what}; give {readable()}")
     if not Path(path).exists():
         raise UserError(f"{path} does not exist; give {readable()}")
+    family = official_family(path) if options.family is None else family_of(options.family)
+    if family is None:
+        raise UserError(f"{path} is no official checkpoint; give {readable()}")
     found = guarded(family, "read", family.read, Path(path), options)
     return Teacher.from_parts(family, found.parts), found
 
 
 def guarded(family: TeacherFamily, what: str, call: Callable[..., _T], *given: Any) -> _T:
-    """What a family makes of a checkpoint. Whatever goes wrong in a plugin is told by its name."""
+    """What a family makes of a checkpoint, whose path is the first thing ``given``.
+
+    Raises:
+        UserError: the family's own, or one that names the family whatever went wrong in it.
+    """
     try:
         return call(*given)
     except (UserError, OSError):

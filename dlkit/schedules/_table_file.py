@@ -42,7 +42,8 @@ def _safetensors(path: Path) -> Any:
 
 def _npy(path: Path) -> Any:
     try:
-        table = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:  # an archive of arrays would keep a file of its own open
+            table = np.load(file, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{path} is damaged: {error}; restore it from a copy") from None
     if not isinstance(table, np.ndarray) or table.dtype.kind not in "fiu":

@@ -1,7 +1,9 @@
 """The schedules of the literature against the formulas of their papers, by hand."""
 
+import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,8 @@ def test_a_table_from_a_file(suffix: str, tmp_path: Path) -> None:
         ({"table": ROWS, "steps": 7}, "steps=7 contradicts the table, which has 3 rows"),
         ({"table": [["a"], ["b"]]}, "table"),
         ({"table": 3}, "table"),
+        ({"file": 5}, "file: give the name of the file that holds the table, not 5"),
+        ({"file": ["a.json"]}, "file: give the name of the file"),
         ({"file": "missing.json"}, "missing.json is missing; give the file"),
         ({"file": "table.txt"}, "table.txt: a table is read from .json, .safetensors, .npy files"),
     ],
@@ -138,6 +142,13 @@ def test_a_table_from_a_file(suffix: str, tmp_path: Path) -> None:
 def test_tables_that_are_none(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         from_spec(schedules.registry, {"name": "per_position", **settings})
+
+
+def saved(save: Callable[..., None], numbers: list[Any]) -> bytes:
+    """The bytes of an array file."""
+    file = io.BytesIO()
+    save(file, np.array(numbers))
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -149,6 +160,8 @@ def test_tables_that_are_none(settings: dict[str, Any], told: str) -> None:
         ("a.safetensors", b"nonsense", "is damaged"),
         ("a.npy", b"nonsense", "is damaged"),
         ("a.npy", b"", "is damaged"),
+        ("a.npy", saved(np.savez, [[0.9]]), "holds no array of real numbers"),
+        ("a.npy", saved(np.save, [[0.9 + 1j]]), "holds no array of real numbers"),
     ],
 )
 def test_files_that_hold_no_table(name: str, content: bytes, told: str, tmp_path: Path) -> None:

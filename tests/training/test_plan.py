@@ -96,3 +96,9 @@ def test_anchor_and_codes() -> None:
     assert lines["student"].startswith("1 step, from one of 64 noises at t = ")
     assert "noised at" in lines
     assert "plan" in told(objective="refine", anchor=True, adv=True)
+
+
+@pytest.mark.parametrize("objective", ["refine", "ode_regression"])
+def test_guidance_of_the_teacher_is_told_where_no_critic_learns(objective: str) -> None:
+    assert told(objective=objective, guidance={"teacher": 3.0})["guidance"] == "teacher 3"
+    assert "guidance" not in told(objective=objective)
