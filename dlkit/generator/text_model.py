@@ -19,6 +19,7 @@ from dlkit.data.sequences import merge_source
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.decoders._base import Decoder
 from dlkit.denoiser import Denoiser
+from dlkit.diffusion.codes import choosing, taken_in_turn
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
 from dlkit.files import atomic_folder, write_json
@@ -29,7 +30,7 @@ from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.part import from_spec, plugins_of
 from dlkit.randomness import Stream, hash64
 from dlkit.recipe import Recipe
-from dlkit.samplers._base import Observer, Sampler
+from dlkit.samplers._base import Noise, Observer, Sampler
 
 _T = TypeVar("_T")
 
@@ -148,6 +149,8 @@ class TextModel:
         """The tokens of all generated positions, padding included.
 
         All that is random in a text is a function of (seed, source, number of the sample), whatever its batch mates.
+        The samples of a source begin with different noises as long as the sampler has some: a student of few codes is
+        not asked twice for the same text.
 
         Args:
             sources: texts to write for.
@@ -170,12 +173,17 @@ class TextModel:
         reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
         rows, masks = self._encode(sources)
         keys = sample_keys(sources, num_samples)
+        starts = sample_starts(sources, num_samples, chosen.starts, seed)
         wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
         written: list[list[int]] = []
         for part in torch.arange(len(wanted)).split(batch_size):
             ids, mask = rows[wanted[part]].to(self.device), masks[wanted[part]].to(self.device)
             own = keys[part].to(self.device)
-            x = _states(denoiser, chosen, ids, mask, own, seed, observe)
+            cond = Condition(denoiser.space.embed(ids), mask)
+            noise = _noise(Stream(seed, "generate"), own, tuple(cond.anchor.shape[1:]))
+            if starts is not None:
+                noise = _beginning(noise, starts[part].to(self.device), chosen.starts)
+            x = chosen.sample(denoiser, cond, noise, observe)
             written += _where(self.read(x, own, seed, reader), mask)
         return _grouped(written, num_samples)
 
@@ -258,26 +266,28 @@ class TextModel:
         return cls(*read_model(model_folder(path), cls.kind)).to(device)
 
 
-def _states(
-    denoiser: Denoiser,
-    sampler: Sampler,
-    ids: Int[Tensor, "b l"],
-    mask: Bool[Tensor, "b l"],
-    keys: Int[Tensor, " b"],
-    seed: int,
-    observe: Observer | None,
-) -> Float[Tensor, "b l d"]:
-    """Clean states for sources laid out in rows."""
-    space, stream = denoiser.space, Stream(seed, "generate")
-    shape = (ids.shape[1], space.dim)
-    cond = Condition(space.embed(ids), mask)
-    return sampler.sample(denoiser, cond, lambda k: stream.at(k).normal(keys, *shape), observe)
+def _noise(stream: Stream, keys: Int[Tensor, " b"], shape: tuple[int, ...]) -> Noise:
+    """The draws of the samples with these keys."""
+    return lambda k: stream.at(k).normal(keys, *shape)
+
+
+def _beginning(noise: Noise, starts: Int[Tensor, " b"], codes: int) -> Noise:
+    """The same draws, but for the first, which chooses the given codes."""
+    return lambda k: noise(k) if k else choosing(noise(0), starts, codes)
 
 
 def sample_keys(sources: Sequence[str], num_samples: int) -> Int[Tensor, " n"]:
     """What the random draws of each text depend on besides the seed; the samples of a source stand together."""
     hashes = [hash64(f"{source}\x1f{k}") for source in sources for k in range(num_samples)]
     return torch.tensor(hashes, dtype=torch.int64)
+
+
+def sample_starts(sources: Sequence[str], num_samples: int, codes: int | None, seed: int) -> Int[Tensor, " n"] | None:
+    """Which code each text begins with, drawn without replacement for each source; None where there are no codes."""
+    if codes is None:
+        return None
+    owners = torch.tensor([hash64(source) for source in sources], dtype=torch.int64)
+    return taken_in_turn(owners, num_samples, codes, Stream(seed, "generate/codes")).flatten()
 
 
 def candidates(num_samples: int, mbr: int) -> int:

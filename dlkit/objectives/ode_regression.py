@@ -27,6 +27,7 @@ class OdeRegression(Objective):
         pairs: teacher samples that are made before the first update: for the first sources of a shuffled epoch, and for
             those of further epochs, with other noise, if there are more pairs than sources.
         steps: DDIM steps of each.
+        rounding: replace every prediction on their way by its nearest embedding, as DiffuSeq's sampler does.
         tokens: weight of the tokens' cross-entropy.
     """
 
@@ -34,6 +35,7 @@ class OdeRegression(Objective):
 
     pairs: int = Field(default=2048, ge=1, le=2**24)
     steps: int = Field(default=4, ge=1)
+    rounding: bool = False
     tokens: float = Field(default=0.0, ge=0)
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:

@@ -39,6 +39,7 @@ class Refine(Objective):
     Attributes:
         steps: DDIM steps, at t - (t - t_min) k / steps: from the time t of the noise down towards the lowest, t_min.
         noise: own is the noise that the text was made from, fresh is another.
+        rounding: replace every prediction of the teacher by its nearest embedding, as DiffuSeq's sampler does.
         tokens: weight of the cross-entropy of x's tokens under the logits of G(z).
     """
 
@@ -46,6 +47,7 @@ class Refine(Objective):
 
     steps: int = Field(default=4, ge=1)
     noise: Literal["own", "fresh"] = "own"
+    rounding: bool = False
     tokens: float = Field(default=1.0, ge=0)
 
     @property
@@ -67,7 +69,8 @@ class Refine(Objective):
         times = [fake.t + (low - fake.t) * (k / self.steps) for k in range(self.steps)]
         x_t, x0 = self.start(roles, fake), fake.x0
         for k, t in enumerate(times):
-            x0 = fake.cond.apply(roles.teacher(replace(fake, x_t=x_t, t=t, memo={}), graph=False).x0)
+            x0 = roles.teacher(replace(fake, x_t=x_t, t=t, memo={}), graph=False).x0
+            x0 = fake.cond.apply(roles.space.rounded(x0) if self.rounding else x0)
             if k + 1 < self.steps:
                 x_t = fake.cond.apply(roles.process.ddim(x_t, x0, t, times[k + 1]))
         return x0

@@ -27,12 +27,14 @@ class Reflow(Objective):
     Attributes:
         pairs: teacher samples that are made before the first update, for the first sources of a shuffled epoch.
         steps: DDIM steps of each.
+        rounding: as for ``ode_regression``.
     """
 
     needs: ClassVar[Needs] = Needs(roles=frozenset(), data="teacher_samples", path=True)
 
     pairs: int = Field(default=2048, ge=1, le=2**24)
     steps: int = Field(default=4, ge=1)
+    rounding: bool = False
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
         assert fake.target is not None  # promised by needs.data

@@ -15,7 +15,6 @@ from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.errors import UserError
-from dlkit.kernels.nearest_token import nearest_token
 from dlkit.part import Part
 from dlkit.schedules._base import Schedule
 from dlkit.schedules._respacing import kept_by
@@ -47,6 +46,14 @@ class Sampler(Part):
     def calls(self, schedule: Schedule) -> int:
         """Network calls with this schedule. Raises ``UserError`` if the sampler cannot run with it."""
         return self.steps
+
+    @property
+    def starts(self) -> int | None:
+        """How many different noises a run can begin with, so that no two samples of a source need share one.
+
+        None is any number.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class Walk(Sampler):
         x0 = denoiser.predict(x_t, t, cond).x0
         low, high = self.rounding_times
         if self.rounding and low <= float(t[0]) <= high:
-            x0 = denoiser.space.embed(nearest_token(x0, denoiser.space.table)).to(x0.dtype)
+            x0 = denoiser.space.rounded(x0)
         return x0 if self.clip is None else x0.clamp(-self.clip, self.clip)
 
     def sample(

@@ -6,10 +6,10 @@ from pydantic import Field
 from torch import Tensor
 
 from dlkit.denoiser import Denoiser
-from dlkit.diffusion.codes import one_of
 from dlkit.diffusion.condition import Condition
 from dlkit.samplers import register
-from dlkit.samplers._base import Noise, Observer, Sampler
+from dlkit.samplers._base import Noise, Observer
+from dlkit.samplers._student import StudentSampler
 
 
 @register(
@@ -17,7 +17,7 @@ from dlkit.samplers._base import Noise, Observer, Sampler
     description="one-step output, noised to a lower level and denoised again, k calls in all",
     paper="Chen, Zhang & Zhou 2025, DLM-One (arXiv 2506.00290), table 4",
 )
-class Renoise(Sampler):
+class Renoise(StudentSampler):
     """e_1 = G(z, t_1); e_k = G(alpha(t_k) e_{k-1} + sigma(t_k) z_k, t_k), with t_k = t_init (1 - (k - 1) / steps).
 
     The paper does not give its times; evenly spaced ones are this project's choice, and those of few-step SiD (Zhou et
@@ -26,14 +26,10 @@ class Renoise(Sampler):
 
     Attributes:
         steps: calls.
-        t_init: time of the first call.
-        codes, codes_seed: of the first noise, as for ``one_step``.
+        t_init, codes, codes_seed: of the first call, see :class:`dlkit.samplers._student.StudentSampler`.
     """
 
     steps: int = Field(default=2, ge=1)
-    t_init: float = Field(default=0.7455, gt=0.0, le=1.0)
-    codes: int | None = Field(default=None, ge=1)
-    codes_seed: int = 0
 
     @property
     def times(self) -> list[float]:
@@ -45,7 +41,7 @@ class Renoise(Sampler):
     ) -> Float[Tensor, "b l d"]:
         process = denoiser.process
         lowest = process.noise_schedule.t_min
-        x = process.prior(one_of(noise(0), self.codes, self.codes_seed), self.t_init)
+        x = self.begin(process, noise)
         for k, now in enumerate(max(time, lowest) for time in self.times):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
             x_t = x if k == 0 else process.q_sample(x, t, noise(k), cond)

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from dlkit.kernels.nearest_token import nearest_token
 from dlkit.spaces import register
 from dlkit.spaces._base import Space
 
@@ -51,6 +52,10 @@ class EmbeddingSpace(nn.Module):
     def logits(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l v"]:
         """x E^T + bias."""
         return self.lm_head(x)
+
+    def rounded(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        """The embedding nearest to each state; no gradient goes back through it."""
+        return self.embed(nearest_token(x, self.table)).detach().to(x.dtype)
 
 
 @register(

@@ -30,8 +30,9 @@ class TeacherSamples:
         self.order = studio.stream.named("pairs/order").integer()
         rows = studio.stream.named("pairs/rows").integer()
         self.draw = corpus.draw(objective.pairs, 0, rows, device)
+        sampler = Ddim(steps=objective.steps, rounding=objective.rounding)
         pieces = torch.arange(objective.pairs).split(CHUNK)
-        self.x0 = torch.cat([self._sample(piece, objective.steps) for piece in pieces])
+        self.x0 = torch.cat([self._sample(piece, sampler) for piece in pieces])
 
     @staticmethod
     def bytes(pairs: int, seq_len: int, dim: int) -> int:
@@ -39,9 +40,9 @@ class TeacherSamples:
         return 4 * pairs * seq_len * dim
 
     @torch.no_grad()
-    def _sample(self, piece: torch.Tensor, steps: int) -> torch.Tensor:
+    def _sample(self, piece: torch.Tensor, sampler: Ddim) -> torch.Tensor:
         cond = self.studio.condition(self.draw.rows(piece))
-        return Ddim(steps=steps).sample(self.studio.networks.teacher, cond, lambda _: self.z(piece))
+        return sampler.sample(self.studio.networks.teacher, cond, lambda _: self.z(piece))
 
     def z(self, rows: torch.Tensor) -> torch.Tensor:
         """The noise that the teacher's samples ``rows`` began from."""

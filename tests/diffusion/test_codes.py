@@ -1,8 +1,10 @@
 """Noise that is one of a fixed number of draws."""
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dlkit.diffusion.codes import one_of
+from dlkit.diffusion.codes import choosing, one_of, taken_in_turn
 from dlkit.randomness import Stream
 
 COUNT = 4000
@@ -47,3 +49,32 @@ def test_more_codes_begin_with_the_same_ones() -> None:
 def test_the_ends_of_the_normal_fit_too() -> None:
     z = torch.tensor([-40.0, 40.0])[:, None, None].expand(2, 3, 2)
     assert len(one_of(z, 5, 0).flatten(1).unique(dim=0)) == 2
+
+
+@given(st.integers(1, 2**24), st.data())
+def test_a_code_can_be_chosen(codes: int, data: st.DataObject) -> None:
+    """The way back: what was chosen is taken, of up to 2^24 codes, and no other number of z is touched."""
+    m = torch.tensor([0, codes - 1, data.draw(st.integers(0, codes - 1))])
+    z = choosing(normals(3), m, codes)
+    assert torch.equal(one_of(z, codes, 4), Stream(4, "codes").normal(m, 3, 2))
+    assert torch.equal(z.flatten(1)[:, 1:], normals(3).flatten(1)[:, 1:])
+
+
+def test_choosing_leaves_what_it_was_given() -> None:
+    z = normals(3)
+    choosing(z, torch.zeros(3, dtype=torch.int64), 2)
+    assert torch.equal(z, normals(3))
+
+
+@given(st.integers(1, 50), st.integers(1, 120))
+def test_codes_are_taken_without_replacement(codes: int, count: int) -> None:
+    """No code comes again before all were used."""
+    for row in taken_in_turn(torch.arange(4), count, codes, Stream(1, "turn")).tolist():
+        for start in range(0, count, codes):
+            assert len(set(row[start : start + codes])) == len(row[start : start + codes])
+
+
+def test_each_sample_alone_has_any_code() -> None:
+    """Counts of 8 codes among 4,000 third samples: chi squared with 7 degrees of freedom, as above."""
+    counts = taken_in_turn(torch.arange(COUNT), 3, 8, Stream(2, "turn"))[:, 2].bincount(minlength=8)
+    assert float(((counts - COUNT / 8) ** 2 / (COUNT / 8)).sum()) < 30

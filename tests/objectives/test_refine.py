@@ -103,3 +103,24 @@ def test_the_error_of_tokens_by_hand() -> None:
     mask = torch.tensor([[True, False], [True, True]])
     expected = torch.stack([torch.log1p(torch.tensor(1.0).exp()), torch.tensor(2.0).log()]).double()
     assert_close(token_error(x0, target, mask, space), expected)
+
+
+def test_rounded_targets_are_embeddings() -> None:
+    """Those that the teacher's last prediction is nearest to; the rounded text is what goes on being denoised."""
+    noised = replace(
+        lab.noised(normals("text"), normals("fresh"), torch.full((32,), 0.2).double(), ROLES.process),
+        noise=lambda use: normals("own"),
+    )
+    rounded, plain = (Refine(steps=1, rounding=on).target(ROLES, noised) for on in (True, False))  # type: ignore[arg-type]
+    assert torch.equal(rounded[:, 0], ROLES.space.table[torch.cdist(plain[:, 0], ROLES.space.table).argmin(1)])
+    assert len(rounded.flatten(1).unique(dim=0)) > 1
+    states: list[Tensor] = []
+
+    class Watching(lab.ExactRoles):
+        def teacher(self, noised: Noised, graph: bool = True):
+            states.append(noised.x_t)
+            return super().teacher(noised, graph)
+
+    Refine(steps=2, rounding=True).target(Watching(ROLES.real, ROLES.generated, space=ROLES.space), noised)  # type: ignore[arg-type]
+    half = torch.full((32,), (0.2 + ROLES.process.noise_schedule.t_min) / 2).double()
+    assert_close(states[1], ROLES.process.ddim(states[0], rounded, noised.t, half))

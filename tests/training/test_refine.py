@@ -112,6 +112,20 @@ def test_the_student_knows_the_noises_it_was_taught(teacher: Path, data: Path, t
     assert len(set(texts)) <= 3
 
 
+def test_samples_of_a_source_begin_with_different_codes(teacher: Path, data: Path, tmp_path: Path) -> None:
+    """Seven samples of three codes take each twice or three times, whatever the batches; a seed chooses which."""
+    student = load_student(tiny.run_distill(teacher, data, tmp_path / "run", **CHANGES))
+    begun: dict[int, list[Tensor]] = {}
+    for seed in range(4):
+        seen = begun.setdefault(seed, [])
+        look = lambda k, t, x_t, x0, seen=seen: seen.extend(x_t.flatten(1))  # noqa: E731
+        student.generate(["why is the sky blue ?"] * 2, num_samples=7, seed=seed, batch_size=3, observe=look)
+        for row in (seen[:7], seen[7:]):
+            _, counts = torch.stack(row).unique(dim=0, return_counts=True)
+            assert sorted(counts.tolist()) == [2, 2, 3]
+    assert len({tuple(begun[seed][0].tolist()) for seed in range(4)}) > 1
+
+
 def test_a_student_asked_otherwise_keeps_what_it_was_taught(teacher: Path, data: Path, tmp_path: Path) -> None:
     """By its sampler's name, with a setting of it, or for more steps than it learnt."""
     student = load_student(tiny.run_distill(teacher, data, tmp_path / "run", seed=5, **CHANGES))

@@ -38,6 +38,17 @@ def test_each_sample_is_where_ddim_takes_its_noise(stage: StageRun) -> None:
     assert not torch.equal(*made.z(torch.arange(2)))
 
 
+@pytest.mark.parametrize("name", ["ode_regression", "reflow"])
+def test_rounded_samples_are_rows_of_the_table(name: str, teacher: Path, data: Path, tmp_path: Path) -> None:
+    """As those of the sampler that rounds; without it they are none."""
+    for rounding in (True, False):
+        stages = [{"steps": 1, "objective": {"name": name, "pairs": 6, "steps": 3, "rounding": rounding}}]
+        out = tmp_path / str(rounding)
+        made = StageRun(tiny.distiller(teacher, data, out, stages=stages, t_init=1.0), 0, None).samples
+        table = made.studio.networks.teacher.space.table
+        assert bool((torch.cdist(made.x0, table[None]).amin(-1) < 1e-2).all()) is rounding
+
+
 def test_one_ddim_step_is_what_the_student_is_at_its_start(teacher: Path, data: Path, tmp_path: Path) -> None:
     """At t_init = 1 the student begins as the teacher asked once, so there is nothing to learn from one step."""
     stages = [{"steps": 1, "objective": {"name": "ode_regression", "pairs": 6, "steps": 1}}]
