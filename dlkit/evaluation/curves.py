@@ -11,7 +11,16 @@ from dlkit.evaluation.markup import Markup, join, tag
 MOST_POINTS = 150
 TIME_BIN = re.compile(r"t\d\.\d\d-\d\.\d\d$")  # losses by quarter of time: for a log, too many for a page
 NOT_CURVES = frozenset({"step", "stage", "seconds", "kind"})
-SHARES = frozenset({"bleu", "exact_validity", "copy", "empty", "repetition", "unique"})
+SHARES = frozenset({"copy", "empty", "repetition", "unique"}) | {
+    "bleu",
+    "copy_rate",
+    "dist_1",
+    "distinct_valid",
+    "div_4",
+    "exact_validity",
+    "rouge_l",
+    "self_bleu",
+}
 
 Line = Mapping[str, Any]
 

@@ -12,9 +12,9 @@ from dlkit.data.sequences import Overlong, merge_pair, merge_source
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.decoders._base import Decoder
 from dlkit.evaluation.comparison import compares_samples
-from dlkit.evaluation.protocol import rules, usual_metrics
+from dlkit.evaluation.protocol import rules
 from dlkit.generator import TextModel, candidates
-from dlkit.metrics._base import Cases, Metric, SourceMetric, mean
+from dlkit.metrics._base import Cases, Metric, SourceMetric, mean, usual_metrics
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.metrics.distinct_valid import DistinctValid, total_collapse
 from dlkit.samplers._base import Sampler

@@ -14,7 +14,7 @@ from dlkit.data.pairs import fingerprint
 from dlkit.decoders._base import Decoder
 from dlkit.errors import UserError
 from dlkit.generator import TextModel
-from dlkit.metrics._base import Metric
+from dlkit.metrics._base import Metric, usual_metrics
 from dlkit.part import from_spec
 from dlkit.recipe import Spec
 
@@ -164,12 +164,6 @@ class Protocol(Scoring):
             settings=metric_settings(more_metrics),
             versions=versions(),
         )
-
-
-def usual_metrics() -> list[Metric]:
-    """Every registered metric that can be used and need not be asked for, with its default settings."""
-    parts = [metrics.get(name) for name in metrics.registry.usable()]
-    return [part() for part in parts if not part.on_request]
 
 
 def metric_definitions(more: Sequence[Metric] = ()) -> dict[str, str]:

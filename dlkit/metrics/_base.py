@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from dlkit import metrics
 from dlkit.errors import UserError
 from dlkit.part import Part
 
@@ -158,3 +159,9 @@ class SourceMetric(Metric):
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean, summed exactly so that the order of the values does not matter."""
     return math.fsum(values) / len(values)
+
+
+def usual_metrics() -> list[Metric]:
+    """Every registered metric that can be used and need not be asked for, with its default settings."""
+    parts = [metrics.get(name) for name in metrics.registry.usable()]
+    return [part() for part in parts if not part.on_request]

@@ -175,8 +175,8 @@ class Distiller:
         """Score the averaged student; keep it if it is the best so far."""
         settings = self.recipe.evaluation
         student = self.student(stage.ema.state())
-        score, health = validate(student, self.held_out, self.metric, settings.num_samples, settings.steps, self.seed)
-        self.log("valid", stage.number, stage.done, {self.metric.registered_name: round(score, 6), **health})
+        score, values = validate(student, self.held_out, self.metric, settings.num_samples, settings.steps, self.seed)
+        self.log("valid", stage.number, stage.done, rounded(values))
         sign = 1.0 if self.metric.higher_is_better else -1.0
         if self.best.score is None or sign * score > sign * self.best.score:
             weights = {name: tensor.clone() for name, tensor in stage.ema.state().items()}

@@ -189,9 +189,9 @@ class Fitter:
         settings = self.recipe.evaluation
         metric: Metric = settings.metric  # type: ignore[assignment]
         steps = settings.steps or 20
-        score, health = validate(self.averaged(), self.held_out, metric, settings.num_samples, steps, self.seed)
-        self.folder.log(kind="valid", step=self.done, **{metric.registered_name: round(score, 6)}, **health)
-        self.reporter.say(f"step {self.done}: {metric.registered_name} {score:.4f}, copies {health['copy']:.2f}")
+        score, values = validate(self.averaged(), self.held_out, metric, settings.num_samples, steps, self.seed)
+        self.folder.log(kind="valid", step=self.done, **rounded(values))
+        self.reporter.say(f"step {self.done}: {metric.registered_name} {score:.4f}, copies {values['copy']:.2f}")
 
     def save(self) -> None:
         """Write a checkpoint."""

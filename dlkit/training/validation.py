@@ -1,7 +1,7 @@
 """Validation during a run."""
 
 from dlkit.generator import TextModel
-from dlkit.metrics._base import Metric
+from dlkit.metrics._base import Cases, Metric, usual_metrics
 from dlkit.training.data import HeldOut
 from dlkit.training.health import text_health
 
@@ -14,13 +14,21 @@ def check(held_out: HeldOut, metric: Metric, num_samples: int) -> None:
 def validate(
     model: TextModel, held_out: HeldOut, metric: Metric, num_samples: int, steps: int | None, seed: int
 ) -> tuple[float, dict[str, float]]:
-    """A score and the health of a model's texts.
+    """The score by ``metric``, and what else is worth a line of the log: it, the usual metrics and the texts' health.
 
     The noise of a source is the same at every validation of a run, so that scores differ by the model alone.
     """
     tokens = model.generate_tokens(held_out.sources, num_samples=num_samples, steps=steps, seed=seed)
     texts = [[model.tokenizer.decode(model.until_end(ids)) for ids in group] for group in tokens]
-    score = metric.score(held_out.cases(texts))
+    cases = held_out.cases(texts)
+    score = metric.score(cases)
     flat = [token for group in tokens for ids in group for token in ids]
     padding = sum(token == model.tokenizer.pad_id for token in flat) / max(len(flat), 1)
-    return score, {"pad": padding, **text_health(held_out.sources, texts)}
+    health = {"pad": padding, **text_health(held_out.sources, texts)}
+    return score, {metric.registered_name: score, **beside(metric, cases), **health}
+
+
+def beside(metric: Metric, cases: Cases) -> dict[str, float]:
+    """The other usual metrics: quality without diversity, or the other way round, says little."""
+    others = [other for other in usual_metrics() if other.registered_name != metric.registered_name]
+    return {other.registered_name: other.score(cases) for other in others if other.needs <= cases.offers}

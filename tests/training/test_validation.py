@@ -6,6 +6,7 @@ import pytest
 
 from dlkit.errors import UserError
 from dlkit.generator import load_teacher
+from dlkit.metrics._base import Cases
 from dlkit.metrics.bleu import Bleu
 from dlkit.metrics.copy_rate import CopyRate
 from dlkit.metrics.self_bleu import SelfBleu
@@ -15,11 +16,35 @@ from dlkit.training.validation import check, validate
 
 def test_it_scores_what_the_model_writes(teacher: Path, data: Path) -> None:
     model, held_out = load_teacher(teacher), HeldOut.read(data, "valid", 4)
-    score, health = validate(model, held_out, Bleu(), 2, 3, seed=5)
-    texts = model.generate(held_out.sources, num_samples=2, steps=3, seed=5)
-    assert score == Bleu().score(held_out.cases(texts))
-    assert health.keys() == {"pad", "empty", "repetition", "copy", "unique"}
-    assert all(0.0 <= value <= 1.0 for value in health.values())
+    score, values = validate(model, held_out, Bleu(), 2, 3, seed=5)
+    cases = held_out.cases(model.generate(held_out.sources, num_samples=2, steps=3, seed=5))
+    assert score == values["bleu"] == Bleu().score(cases)
+    assert values["self_bleu"] == SelfBleu().score(cases)
+    assert {"pad", "empty", "repetition", "copy", "unique"} <= values.keys()
+    assert all(0.0 <= value <= 1.0 for value in values.values())
+
+
+def test_diversity_and_validity_stand_beside_quality_where_they_can_be_had(teacher: Path, data: Path) -> None:
+    """Samples are compared if there are several, and correctness is looked up if there is a grammar."""
+    model, held_out = load_teacher(teacher), HeldOut(HeldOut.read(data, "valid", 2).pairs, None)
+    several = validate(model, held_out, Bleu(), 2, 1, 0)[1].keys()
+    alone = validate(model, held_out, Bleu(), 1, 1, 0)[1].keys()
+    assert {"self_bleu", "div_4"} <= several - alone
+    assert "exact_validity" not in several
+    known = HeldOut.read(data, "valid", 2)
+    assert {"exact_validity", "distinct_valid"} <= validate(model, known, Bleu(), 2, 1, 0)[1].keys()
+
+
+def test_the_metric_that_chooses_keeps_its_settings(teacher: Path, data: Path) -> None:
+    """It is logged as it was asked for, not as the usual one of the same name."""
+    model, held_out = load_teacher(teacher), HeldOut.read(data, "valid", 2)
+
+    class Constant(Bleu):
+        def score(self, cases: Cases) -> float:
+            return 0.25
+
+    score, values = validate(model, held_out, Constant(), 2, 1, 0)
+    assert score == values["bleu"] == 0.25
 
 
 def test_it_is_the_same_every_time(teacher: Path, data: Path) -> None:
