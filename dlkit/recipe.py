@@ -58,7 +58,7 @@ Adversary = _beside("adv", "adversarial", lambda part: part.is_adversary, "has n
 Anchor = _beside(
     "anchor",
     "ode_regression",
-    lambda part: part.needs.data == "teacher_samples",
+    lambda part: part.needs.regression,
     "does not learn from the teacher's samples",
 )
 
@@ -394,6 +394,18 @@ class Recipe(Spec):
             lr_generator=stage.lr_generator or self.generator.lr,
             lr_critic=stage.lr_critic or self.critic.lr,
         )
+
+    def is_regression(self, number: int) -> bool:
+        """Whether the student is fitted to the teacher's samples in stage ``number``, with nothing beside it."""
+        return self._objective(number).needs.regression
+
+    def has_critic(self, number: int) -> bool:
+        """Whether a critic learns in stage ``number``: a fake score, and the head if there is an adversary."""
+        needs = self._objective(number).needs
+        return not needs.regression and (needs.critic or self.adv is not None)
+
+    def _objective(self, number: int) -> Objective:
+        return self.stages[number].objective or self.objective  # type: ignore[return-value]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data from which an equal Recipe is made."""

@@ -112,6 +112,23 @@ def test_a_stage_is_filled_from_the_recipe() -> None:
     assert made.stage(1) == Stage(steps=6, objective=Sid(), **{**given, **changed})
 
 
+@pytest.mark.parametrize(
+    ("objective", "adv", "critic"),
+    [
+        ("sid", None, True),
+        ("refine", None, False),
+        ("refine", True, True),
+        ("adversarial", True, True),
+        ("ode_regression", None, False),
+        ("reflow", True, False),  # the adversary is another stage's
+    ],
+)
+def test_where_a_critic_learns(objective: str, adv: bool | None, critic: bool) -> None:
+    made = Recipe(objective="sid", adv=adv, stages=[{"steps": 1}, {"steps": 1, "objective": objective}])
+    assert [made.has_critic(number) for number in (0, 1)] == [True, critic]
+    assert [made.is_regression(number) for number in (0, 1)] == [False, objective in ("ode_regression", "reflow")]
+
+
 # --- what it refuses
 
 OBJECTIVES = ", ".join(objectives.names())

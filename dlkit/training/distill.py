@@ -229,15 +229,12 @@ class StageRun:
         student = sibling(whole.teacher)
         checkpoint.load_module(student.backbone, whole.best.weights)
         stream = Stream(whole.seed, f"stage{number}")
-        objective, adversary = self.settings.objective, whole.adversary
-        assert objective is not None
-        self.is_regression = objective.needs.data == "teacher_samples"
-        has_critic = not self.is_regression and (objective.needs.critic or adversary is not None)
+        self.is_regression, has_critic = self.recipe.is_regression(number), self.recipe.has_critic(number)
         self.networks = (
             Networks.start(
                 whole.teacher,
                 student,
-                adversary,
+                whole.adversary,
                 stream.named("head").integer(),
                 whole.recipe.guidance,
                 whole.model.tokenizer.pad_id,

@@ -73,7 +73,7 @@ def check_memory(recipe: Recipe, teacher: Architecture, device: torch.device) ->
     memory = total_memory(device)
     wanted = {f"pairs of the objective of stage {k}": recipe.stage(k).objective for k in range(len(recipe.stages))}
     for name, objective in {**wanted, "anchor.pairs": recipe.anchor}.items():
-        if memory is None or objective is None or objective.needs.data != "teacher_samples":
+        if memory is None or objective is None or not objective.needs.regression:
             continue
         pairs: int = objective.pairs  # type: ignore[attr-defined]  # promised by needs.data
         needed = TeacherSamples.bytes(pairs, teacher.seq_len, teacher.space.dim)  # type: ignore[attr-defined]
