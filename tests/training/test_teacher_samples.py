@@ -21,7 +21,12 @@ STAGE = {"steps": 200, "objective": {"name": "ode_regression", "pairs": 10, "ste
 
 @pytest.fixture
 def stage(teacher: Path, data: Path, tmp_path: Path) -> StageRun:
-    changes = {"stages": [STAGE], "adv": True, "t_init": 1.0, "generator": {"lr": 1e-2, "decay": "linear"}}
+    changes = {
+        "stages": [STAGE, {"steps": 1}],
+        "adv": True,
+        "t_init": 1.0,
+        "generator": {"lr": 1e-2, "decay": "linear"},
+    }
     return StageRun(tiny.distiller(teacher, data, tmp_path / "run", **changes), 0, None)
 
 
