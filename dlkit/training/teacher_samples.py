@@ -1,5 +1,7 @@
 """The teacher's samples that a student is fitted to."""
 
+from collections.abc import Callable
+
 import torch
 
 from dlkit.data.sequences import batch_indices
@@ -23,15 +25,26 @@ class TeacherSamples:
         studio: of the stage.
         corpus: sources.
         device: of the run.
+        told: is called with the number of samples that are made, each time some are.
     """
 
-    def __init__(self, objective: OdeRegression | Reflow, studio: Studio, corpus: Corpus, device: torch.device) -> None:
+    def __init__(
+        self,
+        objective: OdeRegression | Reflow,
+        studio: Studio,
+        corpus: Corpus,
+        device: torch.device,
+        told: Callable[[int], None] = lambda made: None,
+    ) -> None:
         self.studio, self.path = studio, objective.needs.path
         self.order = studio.stream.named("pairs/order").integer()
         rows = studio.stream.named("pairs/rows").integer()
         self.draw = corpus.draw(objective.pairs, 0, rows, device)
-        pieces = torch.arange(objective.pairs).split(CHUNK)
-        self.x0 = torch.cat([self._sample(piece, objective.steps) for piece in pieces])
+        made = []
+        for piece in torch.arange(objective.pairs).split(CHUNK):
+            made.append(self._sample(piece, objective.steps))
+            told(int(piece[-1]) + 1)
+        self.x0 = torch.cat(made)
 
     @staticmethod
     def bytes(pairs: int, seq_len: int, dim: int) -> int:

@@ -1,6 +1,7 @@
 """Regression to the teacher's samples: what they are, and that the student learns them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from dlkit.errors import UserError
 from dlkit.randomness import Stream
 from dlkit.samplers.ddim import Ddim
 from dlkit.training import feasible, teacher_samples
-from dlkit.training.distill import StageRun
+from dlkit.training.distill import StageRun, distill
+from dlkit.training.progress import Reporter
 from dlkit.training.teacher_samples import TeacherSamples
 
 STAGE = {"steps": 200, "objective": {"name": "ode_regression", "pairs": 10, "steps": 3}}
@@ -88,6 +90,26 @@ def test_noise_is_drawn_in_pieces(stage: StageRun, monkeypatch: pytest.MonkeyPat
     made = stage.samples
     assert drawn == [4, 4, 2]
     assert made.x0.nbytes == TeacherSamples.bytes(10, 24, 8)
+
+
+def test_it_is_told_how_many_are_made(stage: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher_samples, "CHUNK", 4)
+    told: list[int] = []
+    objective, corpus = stage.settings.objective, stage.whole.corpus
+    TeacherSamples(objective, stage.studio, corpus, torch.device("cpu"), told.append)  # type: ignore[arg-type]
+    assert told == [4, 8, 10]
+
+
+@pytest.mark.parametrize("changes", [{"stages": [{**STAGE, "steps": 2}]}, {"anchor": STAGE["objective"]}])
+def test_a_run_tells_it_before_the_first_update(
+    changes: dict[str, Any], teacher: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A loop of its own, so that the time it takes is not counted as time of updates."""
+    distill(tiny.recipe(**changes), teacher, data, tmp_path / "run", reporter=Reporter(every=0.0))
+    shown = capsys.readouterr().err
+    samples, updates = shown.index("teacher samples 10/10"), shown.index("stage 1 1/")
+    assert samples < updates
+    assert shown.count("teacher samples") == 1
 
 
 def test_a_stage_that_is_done_makes_no_samples(
