@@ -69,7 +69,7 @@ def check_layer(recipe: Recipe, teacher: Architecture) -> None:
 
 
 def check_memory(recipe: Recipe, teacher: Architecture, device: torch.device) -> None:
-    """The device can hold the teacher's samples that a stage of regression wants."""
+    """The device can hold the teacher's samples of each stage, the objective's or the anchor's, never both."""
     memory = total_memory(device)
     wanted = {f"pairs of the objective of stage {k}": recipe.stage(k).objective for k in range(len(recipe.stages))}
     for name, objective in {**wanted, "anchor.pairs": recipe.anchor}.items():
