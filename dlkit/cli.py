@@ -461,7 +461,3 @@ def _refuse(message: str) -> NoReturn:
     """One line whatever was typed: a path may hold a line break."""
     print("dlkit:", " ".join(message.splitlines()), file=sys.stderr)
     raise SystemExit(2) from None
-
-
-if __name__ == "__main__":
-    main()

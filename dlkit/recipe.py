@@ -14,6 +14,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -58,7 +59,7 @@ Adversary = _beside("adv", "adversarial", lambda part: part.is_adversary, "has n
 Anchor = _beside(
     "anchor",
     "ode_regression",
-    lambda part: part.needs.data == "teacher_samples",
+    lambda part: part.needs.regression,
     "does not learn from the teacher's samples",
 )
 
@@ -284,6 +285,9 @@ class Run(Spec):
     checkpoint_every: int = Field(default=1000, ge=1)
 
 
+UNFINISHED = "unfinished"  # the context of settings of which some are still to come: they need not go together yet
+
+
 class Recipe(Spec):
     """Every choice of fitting a teacher and distilling it.
 
@@ -336,33 +340,46 @@ class Recipe(Spec):
     fit: Fit = Fit()
 
     @model_validator(mode="after")
-    def _only_a_fit_weights_times(self) -> Self:
+    def _all_goes_together(self, info: ValidationInfo) -> Self:
+        if info.context is not UNFINISHED:
+            self._only_a_fit_weights_times()
+            self._every_step_is_taught()
+            for objective in self._objectives:
+                self._discriminator_serves(objective)
+            self._settings_of_a_critic_have_one()
+            self._something_is_beside_a_regression()
+        return self
+
+    @property
+    def _objectives(self) -> list[Objective]:
+        """The Recipe's own, and those of the stages that have their own."""
+        return list(filter(None, (self.objective, *(stage.objective for stage in self.stages))))  # type: ignore[arg-type]
+
+    def _only_a_fit_weights_times(self) -> None:
         for sampler in (self.time_sampler, *(stage.time_sampler for stage in self.stages)):
             if sampler is not None and sampler.weighted:  # type: ignore[attr-defined]
                 name = sampler.registered_name
                 raise ValueError(f"time_sampler {name!r} weights losses, which only a fit does; set fit.time_sampler")
-        return self
 
-    @model_validator(mode="after")
-    def _every_step_is_taught(self) -> Self:
-        if self.generator_steps > 1 and self.generator_input == "noise":
+    def _every_step_is_taught(self) -> None:
+        if self.generator_steps == 1:
+            if self.generator_input != "noise":
+                raise ValueError(
+                    f"generator_input={self.generator_input}: a student of one step has no later ones; "
+                    "set generator_input=noise or more generator_steps"
+                )
+            return
+        if self.generator_input == "noise":
             raise ValueError(
                 f"generator_steps={self.generator_steps}: from noise only the first step learns; "
                 "set generator_input=backward_simulation or noised_data"
             )
-        if self.generator_steps > 1 and self.codes is not None:
+        if self.codes is not None:
             raise ValueError(f"codes={self.codes} are noise of a single step; leave them out or set generator_steps=1")
-        for objective in filter(None, (self.objective, *(stage.objective for stage in self.stages))):
-            if self.generator_steps > 1 and objective.asks_origin:  # type: ignore[attr-defined]
-                name = objective.registered_name  # type: ignore[attr-defined]
+        for objective in self._objectives:
+            if objective.asks_origin:
+                name = objective.registered_name
                 raise ValueError(f"objective {name!r} asks for the noise of a single step; set generator_steps=1")
-        return self
-
-    @model_validator(mode="after")
-    def _needs_are_met(self) -> Self:
-        for objective in filter(None, (self.objective, *(stage.objective for stage in self.stages))):
-            self._discriminator_serves(objective)
-        return self
 
     def _discriminator_serves(self, objective: Objective) -> None:
         """Refuse an objective that ``adv`` does not give the discriminator it needs."""
@@ -373,6 +390,30 @@ class Recipe(Spec):
             raise ValueError(f"{name} needs a discriminator whose logit is a log-ratio; set adv.loss=non_saturating")
         if objective.is_adversary and objective not in (adv, type(objective)()):
             raise ValueError(f"{name} is adv without anything beside it; give its settings to adv")
+
+    def _settings_of_a_critic_have_one(self) -> None:
+        learns = [self.has_critic(number) for number in range(len(self.stages))]
+        for number, stage in enumerate(self.stages):
+            if stage.critic_warmup and not learns[number]:
+                name = self._objective(number).registered_name
+                raise ValueError(
+                    f"stages.{number}.critic_warmup={stage.critic_warmup}: with objective {name!r} no critic learns in "
+                    f"this stage; set stages.{number}.critic_warmup=0"
+                )
+        given, plain = self.guidance, Guidance(teacher=self.guidance.teacher)
+        names = [name for name in Guidance.model_fields if getattr(given, name) != getattr(plain, name)]
+        if names and not any(learns):
+            unused = ", ".join(f"guidance.{name}={getattr(given, name):g}" for name in names)
+            raise ValueError(f"{unused}: no critic learns in any stage; set guidance={{teacher: {given.teacher:g}}}")
+
+    def _something_is_beside_a_regression(self) -> None:
+        if all(self.is_regression(number) for number in range(len(self.stages))):
+            for name in ("adv", "anchor"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} stands beside an objective that is no regression to the teacher's samples, "
+                        f"but every stage is one; set {name}=false"
+                    )
 
     @model_validator(mode="wrap")  # the last one, so that it also wraps the validator above
     @classmethod
@@ -395,6 +436,18 @@ class Recipe(Spec):
             lr_critic=stage.lr_critic or self.critic.lr,
         )
 
+    def is_regression(self, number: int) -> bool:
+        """Whether the student is fitted to the teacher's samples in stage ``number``, with nothing beside it."""
+        return self._objective(number).needs.regression
+
+    def has_critic(self, number: int) -> bool:
+        """Whether a critic learns in stage ``number``: a fake score, and the head if there is an adversary."""
+        needs = self._objective(number).needs
+        return not needs.regression and (needs.critic or self.adv is not None)
+
+    def _objective(self, number: int) -> Objective:
+        return self.stages[number].objective or self.objective  # type: ignore[return-value]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data from which an equal Recipe is made."""
         return self.model_dump(mode="json")
@@ -406,10 +459,14 @@ class Recipe(Spec):
         Raises:
             UserError: a setting is wrong; the line begins with ``where``.
         """
+        return cls._read(data, where)
+
+    @classmethod
+    def _read(cls, data: Any, where: str, context: Any = None) -> Self:
         if not isinstance(data, dict):
             raise UserError(f"{where}: expected keys and values, got {type(data).__name__}")
         try:
-            return cls.model_validate(data)
+            return cls.model_validate(data, context=context)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
 
@@ -443,7 +500,7 @@ class Recipe(Spec):
             try:
                 _assign(data, assignment)
             except UserError:  # perhaps below a part that was just given by its name, or as true: write it out
-                data = type(self).from_dict(data, where="--set").to_dict()
+                data = self._read(data, "--set", UNFINISHED).to_dict()
                 _assign(data, assignment)
         return type(self).from_dict(data, where="--set")
 

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +114,22 @@ def sample(run: Run, world: World) -> Run:
 
 
 def process(*args: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *python, "-m", "dlkit.cli", *args]
+    command = [sys.executable, *python, "-m", "dlkit", *args]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+
+
+@pytest.mark.parametrize("args", [["version"], ["train", "--help"], ["nonsense"], []])
+def test_the_module_is_the_console_script(args: list[str]) -> None:
+    """``python -m dlkit`` does what ``dlkit`` does, up to what it is called in the usage."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, function = project["scripts"]["dlkit"].partition(":")
+    code = f"import sys; sys.argv[0] = 'dlkit'; from {module} import {function}; {function}()"
+    command = [sys.executable, "-c", code, *args]
+    wanted = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    done = process(*args)
+    assert done.returncode == wanted.returncode
+    for found, text in ((done.stdout, wanted.stdout), (done.stderr, wanted.stderr)):
+        assert found.replace("python -m dlkit", "dlkit") == text
 
 
 @pytest.mark.parametrize("args", [["--help"], ["list"], ["version"], ["train", "--help"]])
@@ -148,7 +163,7 @@ def test_a_mistake_is_one_line_and_exit_code_2_from_outside_too(world: World) ->
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_standard_output_is_no_success() -> None:
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "dlkit.cli", "list"]
+        command = [sys.executable, "-m", "dlkit", "list"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False)
     assert done.returncode != 0
 

@@ -142,6 +142,13 @@ def test_every_setting_of_a_part_is_described(kind: str, name: str) -> None:
         assert rows(f"{kind}: {name}") == expected
 
 
+def test_every_public_name_is_described() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    names = [name for name in dlkit.__all__ if not name.startswith("__")]
+    assert [name for name in names if not re.search(rf"\bdlkit\.{name}\b", text)] == []
+    assert [name for name in names if not hasattr(dlkit, name)] == []
+
+
 def test_every_ready_recipe_is_described() -> None:
     text = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
     assert [name for name in recipes.names() if f"| `{name}` |" not in text] == []

@@ -64,7 +64,7 @@ TOLD = {
 
 def dlkit(site: Path, *args: object) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "dlkit.cli", *map(str, args)]
+    command = [sys.executable, "-m", "dlkit", *map(str, args)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

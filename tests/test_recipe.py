@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dlkit import objectives
+from dlkit import objectives, recipes
 from dlkit.decoders.logits import Logits
 from dlkit.decoders.nearest import Nearest
 from dlkit.diffusion.time_samplers.uniform import UniformTime
@@ -20,6 +20,7 @@ from dlkit.errors import UserError
 from dlkit.objectives._base import Needs
 from dlkit.objectives.adversarial import Adversarial
 from dlkit.objectives.ode_regression import OdeRegression
+from dlkit.objectives.refine import Refine
 from dlkit.objectives.sid import Sid
 from dlkit.recipe import Model, Optimizer, Recipe, Stage, UpdatePlan, Weights
 from dlkit.samplers.ddim import Ddim
@@ -112,6 +113,23 @@ def test_a_stage_is_filled_from_the_recipe() -> None:
     assert made.stage(1) == Stage(steps=6, objective=Sid(), **{**given, **changed})
 
 
+@pytest.mark.parametrize(
+    ("objective", "adv", "critic"),
+    [
+        ("sid", None, True),
+        ("refine", None, False),
+        ("refine", True, True),
+        ("adversarial", True, True),
+        ("ode_regression", None, False),
+        ("reflow", True, False),  # the adversary is another stage's
+    ],
+)
+def test_where_a_critic_learns(objective: str, adv: bool | None, critic: bool) -> None:
+    made = Recipe(objective="sid", adv=adv, stages=[{"steps": 1}, {"steps": 1, "objective": objective}])
+    assert [made.has_critic(number) for number in (0, 1)] == [True, critic]
+    assert [made.is_regression(number) for number in (0, 1)] == [False, objective in ("ode_regression", "reflow")]
+
+
 # --- what it refuses
 
 OBJECTIVES = ", ".join(objectives.names())
@@ -167,6 +185,34 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"x0_noise": "some"}, "x0_noise: Input should be 'none' or 'sigma_0' (got 'some')"),
     ({"model": {"seq_len": 600}}, "model: seq_len=600 is more than backbone.max_positions=512; change one of them"),
     ({"model": {"backbone": {"name": "diffuseq", "heads": 7}}}, "hidden=768 is not a multiple of heads=7"),
+    (
+        {"objective": "refine", "stages": [{"critic_warmup": 3}]},
+        "stages.0.critic_warmup=3: with objective 'refine' no critic learns in this stage; set stages.0.",
+    ),
+    (
+        {"adv": True, "stages": [{}, {"objective": "reflow", "critic_warmup": 2}]},
+        "stages.1.critic_warmup=2: with objective 'reflow' no critic learns in this stage; set stages.1.",
+    ),
+    (
+        {"objective": "refine", "guidance": {"teacher": 1.5, "fake_score": 2.0, "critic": 2.0}},
+        "guidance.fake_score=2, guidance.critic=2: no critic learns in any stage; set guidance={teacher: 1.5}",
+    ),
+    (
+        {"objective": "ode_regression", "guidance": {"condition_dropout": 0.1}},
+        "guidance.condition_dropout=0.1: no critic learns in any stage; set guidance={teacher: 1}",
+    ),
+    (
+        {"objective": "ode_regression", "adv": True},
+        "adv stands beside an objective that is no regression to the teacher's samples, but every stage is one; set ad",
+    ),
+    (
+        {"anchor": True, "stages": [{"objective": "reflow"}, {"objective": "ode_regression"}]},
+        "anchor stands beside an objective that is no regression to the teacher's samples, but every stage is one; set",
+    ),
+    (
+        {"generator_input": "noised_data"},
+        "generator_input=noised_data: a student of one step has no later ones; set generator_input=noise or more gener",
+    ),
     ({"evaluation": {"metric": "blue"}}, "metrics: nothing is called 'blue'; did you mean 'bleu'?"),
 ]
 
@@ -350,13 +396,46 @@ def test_later_assignments_win() -> None:
 
 
 def test_an_assignment_may_go_below_a_part_that_was_just_named() -> None:
-    made = Recipe().with_settings(["adv=true", "adv.taps=[2]", "objective=ode_regression", "objective.pairs=7"])
+    made = Recipe().with_settings(["adv=true", "adv.taps=[2]", "objective=refine", "objective.steps=7"])
     assert made.adv == Adversarial(taps=(2,))
-    assert made.objective == OdeRegression(pairs=7)
+    assert made.objective == Refine(steps=7)
     made = Recipe().with_settings(["adv={head: mean_pool}", "adv.taps=[1]", "fit.time_sampler=uniform"])
     assert made.adv == Adversarial(taps=(1,))
     with pytest.raises(UserError, match=r"--set adv\.tpas: adv has no 'tpas'; did you mean 'taps'"):
         Recipe().with_settings(["adv=true", "adv.tpas=2"])
+
+
+def test_what_assignments_make_together_counts() -> None:
+    """Not what is there between two of them, where one goes below a part that was just named."""
+    settings = ["generator_steps=2", "adv=true", "adv.taps=[1]", "generator_input=noised_data"]
+    assert Recipe().with_settings(settings) == Recipe().with_settings([*reversed(settings[:2]), *settings[2:]])
+    made = Recipe(adv=True).with_settings(["objective=ode_regression", "objective.pairs=7", "adv=false"])
+    assert made == Recipe(objective=OdeRegression(pairs=7))
+
+
+@pytest.mark.parametrize(
+    ("name", "assignments", "key", "mended"),
+    [
+        ("dlm_one_qqp", ["stages=[{objective: ode_regression}]"], "adv stands beside", "adv=false"),
+        ("diverse", ["objective=reflow"], "anchor stands beside", "anchor=false"),
+        ("demo", ["stages.0.critic_warmup=5", "objective=refine"], "stages.0.critic_warmup=5: ", "adv=true"),
+        ("demo", ["generator_input=noised_data"], "generator_input=noised_data: ", "generator_steps=2"),
+        (
+            "demo",
+            ["guidance={teacher: 2, critic: 2}", "objective=refine"],
+            "guidance.critic=2: ",
+            "guidance={teacher: 2}",
+        ),
+    ],
+)
+def test_assignments_that_leave_a_setting_without_use_name_it(
+    name: str, assignments: list[str], key: str, mended: str
+) -> None:
+    ready = recipes.get(name)
+    with pytest.raises(UserError) as error:
+        ready.with_settings(assignments)
+    assert one_line(error).startswith(f"--set: {key}")
+    ready.with_settings([*assignments, mended])
 
 
 def test_no_assignments_change_nothing() -> None:

@@ -43,7 +43,7 @@ def test_a_starter_of_every_kind_passes_its_tests(kind: str, tmp_path: Path) -> 
     done = process(environment, "-m", "pytest", "-q", "-W", "error", "-k", QUICK, *NO_CACHE, str(package))
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
-    listed = process(environment, "-m", "dlkit.cli", "list", kind, "-v")
+    listed = process(environment, "-m", "dlkit", "list", kind, "-v")
     assert "my_first         my-first 0.1.0" in listed.stdout
     assert str(package / "src/my_first/my_first.py") in listed.stdout
     assert (listed.returncode, "broken" in listed.stdout) == (0, False)
@@ -105,9 +105,9 @@ def test_what_exists_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = process(environment, "-m", "dlkit.cli", "new-plugin", "mine", "--out", str(tmp_path), "--kind", "metrics")
+    done = process(environment, "-m", "dlkit", "new-plugin", "mine", "--out", str(tmp_path), "--kind", "metrics")
     assert (done.returncode, done.stdout.split(";")[0]) == (0, f"plugin: {tmp_path / 'mine'}")
-    again = process(environment, "-m", "dlkit.cli", "new-plugin", "mine", "--out", str(tmp_path))
+    again = process(environment, "-m", "dlkit", "new-plugin", "mine", "--out", str(tmp_path))
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert "exists" in again.stderr
 

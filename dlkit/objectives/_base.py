@@ -43,6 +43,11 @@ class Needs:
         """Whether something must learn in the critic's turn."""
         return bool(self.roles & {"fake_score", "discriminator"})
 
+    @property
+    def regression(self) -> bool:
+        """Whether it learns from the teacher's samples, alone in its stage."""
+        return self.data == "teacher_samples"
+
 
 @dataclass(frozen=True)
 class Noised:

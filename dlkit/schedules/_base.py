@@ -2,10 +2,11 @@
 
 import math
 from abc import abstractmethod
+from typing import Annotated, Self
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from dlkit.errors import UserError
@@ -171,6 +172,28 @@ class VarianceExploding(Schedule):
     def log_snr(self, t: Times) -> Times:
         """-2 log sigma; infinite at t = 0."""
         return -2.0 * torch.log(self.sigma(t))
+
+
+LeastSigma = Annotated[float, Field(ge=1e-6)]
+LargestSigma = Annotated[float, Field(le=1e6)]
+
+
+class SigmaRange(VarianceExploding):
+    """sigma grows from one value to another.
+
+    Attributes:
+        sigma_min: at t_min.
+        sigma_max: at t = 1.
+    """
+
+    sigma_min: LeastSigma
+    sigma_max: LargestSigma
+
+    @model_validator(mode="after")
+    def _range_holds_something(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min={self.sigma_min} is not below sigma_max={self.sigma_max}")
+        return self
 
 
 class DiscreteSchedule(Schedule):

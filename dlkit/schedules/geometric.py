@@ -1,15 +1,14 @@
 """The geometric sequence of noise levels of score-based models."""
 
 import math
-from typing import Self
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from dlkit.schedules import register
-from dlkit.schedules._base import DiscreteSchedule, VarianceExploding
+from dlkit.schedules._base import DiscreteSchedule, LargestSigma, LeastSigma, SigmaRange
 
 
 @register(
@@ -17,7 +16,7 @@ from dlkit.schedules._base import DiscreteSchedule, VarianceExploding
     description="alpha = 1, sigma grows by the same factor at every step",
     paper="Song & Ermon 2019 (arXiv 1907.05600); Song et al. 2021, Score SDE, VE (2011.13456)",
 )
-class GeometricSchedule(VarianceExploding, DiscreteSchedule):
+class GeometricSchedule(SigmaRange, DiscreteSchedule):
     """alpha = 1, sigma_i = sigma_min (sigma_max / sigma_min)^(i / (T - 1)) for i = 0 .. T - 1, with t = (i + 1) / T.
 
     Between the steps of the original log sigma is linear in t, which is its own formula too. Below the first, at 1/T,
@@ -30,14 +29,8 @@ class GeometricSchedule(VarianceExploding, DiscreteSchedule):
     """
 
     steps: int = Field(default=1000, ge=2)
-    sigma_min: float = Field(default=0.01, ge=1e-6)
-    sigma_max: float = Field(default=50.0, le=1e6)
-
-    @model_validator(mode="after")
-    def _range_holds_something(self) -> Self:
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError(f"sigma_min={self.sigma_min} is not below sigma_max={self.sigma_max}")
-        return self
+    sigma_min: LeastSigma = 0.01
+    sigma_max: LargestSigma = 50.0
 
     @property
     def _slope(self) -> float:

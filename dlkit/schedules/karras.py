@@ -1,15 +1,14 @@
 """EDM's schedule."""
 
 import math
-from typing import Self
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from dlkit.schedules import register
-from dlkit.schedules._base import VarianceExploding
+from dlkit.schedules._base import LargestSigma, LeastSigma, SigmaRange
 
 
 @register(
@@ -17,7 +16,7 @@ from dlkit.schedules._base import VarianceExploding
     description="alpha = 1, sigma a power of time: evenly spaced times are EDM's noise levels",
     paper="Karras et al. 2022, EDM (arXiv 2206.00364), eq. 5 and table 1",
 )
-class KarrasSchedule(VarianceExploding):
+class KarrasSchedule(SigmaRange):
     """alpha = 1, sigma = sigma_max t^rho: from clean text to sigma_max, log SNR from +inf to -2 log sigma_max.
 
     EDM's n noise levels, (sigma_max^(1/rho) + i / (n - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho and at last 0,
@@ -30,15 +29,9 @@ class KarrasSchedule(VarianceExploding):
         rho: the higher, the more times at low noise.
     """
 
-    sigma_min: float = Field(default=0.002, ge=1e-6)
-    sigma_max: float = Field(default=80.0, le=1e6)
+    sigma_min: LeastSigma = 0.002
+    sigma_max: LargestSigma = 80.0
     rho: float = Field(default=7.0, ge=1.0, le=50.0)
-
-    @model_validator(mode="after")
-    def _range_holds_something(self) -> Self:
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError(f"sigma_min={self.sigma_min} is not below sigma_max={self.sigma_max}")
-        return self
 
     @property
     def t_min(self) -> float:

@@ -1,16 +1,14 @@
 """A schedule for each position of a text, from a table."""
 
-from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from torch import Tensor
 
 from dlkit.schedules import register
-from dlkit.schedules._base import DiscreteSchedule, VariancePreserving
-from dlkit.schedules._device import Constant
+from dlkit.schedules._table import GridSchedule
 from dlkit.schedules._table_file import read_table
 
 Row = Annotated[
@@ -25,7 +23,7 @@ Row = Annotated[
     description="alpha_bar of each step and position from a table, such as SeqDiffuSeq learns from its losses",
     paper="Yuan et al. 2022, SeqDiffuSeq (arXiv 2212.10325)",
 )
-class PerPositionSchedule(VariancePreserving, DiscreteSchedule):
+class PerPositionSchedule(GridSchedule):
     """alpha_bar[i, n] of step i and position n on the grid t = (i + 1) / T; 1 at t = 0, and linear in t between.
 
     alpha, sigma and all that follows from them have one more axis than the times: [b] gives [b, l]. ``inverse`` takes
@@ -78,15 +76,8 @@ class PerPositionSchedule(VariancePreserving, DiscreteSchedule):
                 f"row {row} of the table, position {column}, has {rows[row][column]} after {values[row, column]:g}; "
                 "alpha_bar must fall from row to row and stay between 1 and 0"
             )
-        _ = self._columns  # made now, because a compiled graph cannot make it
+        _ = self._alpha_bars
         return self
-
-    def __eq__(self, other: object) -> bool:
-        """By class and settings, as tensors do not compare as a whole."""
-        return type(other) is type(self) and self.model_dump() == other.model_dump()  # type: ignore[attr-defined]
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.table))
 
     @property
     def _rows(self) -> tuple[tuple[float, ...], ...]:
@@ -98,33 +89,5 @@ class PerPositionSchedule(VariancePreserving, DiscreteSchedule):
         """l, the length of the texts."""
         return len(self._rows[0])
 
-    @cached_property
-    def _columns(self) -> Constant:
-        """alpha_bar [l, T + 1] from t = 0 on."""
-        rows = torch.tensor(self._rows, dtype=torch.float64)
-        return Constant(torch.cat((torch.ones_like(rows[:1]), rows)).T.contiguous())
-
-    def _around(
-        self, t: Float[Tensor, " *b"]
-    ) -> tuple[Float[Tensor, "*b l"], Float[Tensor, "*b l"], Int[Tensor, " *b"]]:
-        """alpha_bar at the two grid points around t, and the number of the first."""
-        rows = self._columns.on(t.device).T
-        before = (t * self.steps).floor().clamp(0, self.steps - 1).long()
-        return rows[before], rows[before + 1], before
-
-    def alpha_bar(self, t: Float[Tensor, " *b"]) -> Float[Tensor, "*b l"]:
-        t = t.double()
-        high, low, before = self._around(t)
-        return high + (t * self.steps - before)[..., None] * (low - high)
-
-    def d_alpha_bar(self, t: Float[Tensor, " *b"]) -> Float[Tensor, "*b l"]:
-        high, low, _ = self._around(t.double())
-        return (low - high) * self.steps
-
-    def inverse(self, log_snr: Float[Tensor, "*b l"]) -> Float[Tensor, "*b l"]:
-        alpha_bar = torch.sigmoid(log_snr.double()).movedim(-1, 0)
-        columns, flat = self._columns.on(log_snr.device), alpha_bar.reshape(self.positions, -1).contiguous()
-        before = (torch.searchsorted(-columns, -flat, right=True) - 1).clamp(0, self.steps - 1)
-        high, low = columns.gather(1, before), columns.gather(1, before + 1)
-        t = (before + (high - flat) / (high - low)).clamp(0, self.steps) / self.steps
-        return t.reshape(alpha_bar.shape).movedim(0, -1)
+    def _on_grid(self) -> Float[Tensor, "l steps"]:
+        return torch.tensor(self._rows, dtype=torch.float64).T

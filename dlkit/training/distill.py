@@ -146,6 +146,7 @@ class Distiller:
         self.folder.rewind(stage.done, number)
         for line in describe(self.recipe, number):
             self.reporter.say(line)
+        stage.prepare()
         with self.reporter.loop(f"stage {number + 1}", stage.settings.steps, stage.done) as loop:
             for step in range(stage.done, stage.settings.steps):
                 values = stage.step(step)
@@ -229,15 +230,12 @@ class StageRun:
         student = sibling(whole.teacher)
         checkpoint.load_module(student.backbone, whole.best.weights)
         stream = Stream(whole.seed, f"stage{number}")
-        objective, adversary = self.settings.objective, whole.adversary
-        assert objective is not None
-        self.is_regression = objective.needs.data == "teacher_samples"
-        has_critic = not self.is_regression and (objective.needs.critic or adversary is not None)
+        self.is_regression, has_critic = self.recipe.is_regression(number), self.recipe.has_critic(number)
         self.networks = (
             Networks.start(
                 whole.teacher,
                 student,
-                adversary,
+                whole.adversary,
                 stream.named("head").integer(),
                 whole.recipe.guidance,
                 whole.model.tokenizer.pad_id,
@@ -262,10 +260,17 @@ class StageRun:
 
     @cached_property
     def samples(self) -> TeacherSamples:
-        """What the stage's regression learns from, made when it is first wanted: not in a stage that is done."""
+        """What the stage's regression learns from."""
         whole, objective = self.whole, self.settings.objective if self.is_regression else self.recipe.anchor
-        whole.reporter.say(f"making {objective.pairs} samples of the teacher, {objective.steps} calls each")  # type: ignore[union-attr]
-        return TeacherSamples(objective, self.studio, whole.corpus, whole.engine.device)  # type: ignore[arg-type]
+        pairs, steps = objective.pairs, objective.steps  # type: ignore[union-attr]  # promised by needs.data
+        whole.reporter.say(f"making {pairs} samples of the teacher, {steps} calls each")
+        with whole.engine.autocast(), whole.reporter.loop("teacher samples", pairs) as loop:
+            return TeacherSamples(objective, self.studio, whole.corpus, whole.engine.device, loop.update)  # type: ignore[arg-type]
+
+    def prepare(self) -> None:
+        """Make what the updates to come learn from, which takes a while; nothing in a stage that is done."""
+        if self.done < self.settings.steps and (self.is_regression or self.recipe.anchor is not None):
+            _ = self.samples
 
     def is_time(self, every: int, done: int) -> bool:
         """Whether something is due after ``done`` updates that happens every so many, and after the last one."""

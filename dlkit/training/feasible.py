@@ -69,11 +69,11 @@ def check_layer(recipe: Recipe, teacher: Architecture) -> None:
 
 
 def check_memory(recipe: Recipe, teacher: Architecture, device: torch.device) -> None:
-    """The device can hold the teacher's samples that a stage of regression wants."""
+    """The device can hold the teacher's samples of each stage, the objective's or the anchor's, never both."""
     memory = total_memory(device)
     wanted = {f"pairs of the objective of stage {k}": recipe.stage(k).objective for k in range(len(recipe.stages))}
     for name, objective in {**wanted, "anchor.pairs": recipe.anchor}.items():
-        if memory is None or objective is None or objective.needs.data != "teacher_samples":
+        if memory is None or objective is None or not objective.needs.regression:
             continue
         pairs: int = objective.pairs  # type: ignore[attr-defined]  # promised by needs.data
         needed = TeacherSamples.bytes(pairs, teacher.seq_len, teacher.space.dim)  # type: ignore[attr-defined]

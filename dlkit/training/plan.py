@@ -12,8 +12,7 @@ def describe(recipe: Recipe, number: int) -> list[str]:
     objective, times = stage.objective, stage.time_sampler
     assert objective is not None
     assert times is not None
-    fits = objective.needs.data == "teacher_samples"
-    learns = not fits and (objective.needs.critic or recipe.adv is not None)  # whether a critic does
+    learns = recipe.has_critic(number)
     matched = "adv alone" if objective.is_adversary else shown(objective.spec())
     head = (
         f"stage {number + 1} of {len(recipe.stages)}: {stage.steps} generator updates of {recipe.batch_size} samples "
@@ -22,7 +21,7 @@ def describe(recipe: Recipe, number: int) -> list[str]:
     rates.append(f"generator {_rate(recipe.generator, stage.lr_generator)}")
     student = _line("student", _student(recipe))
     guidance = [_line("guidance", _guidance(recipe.guidance, learns))] if recipe.guidance.is_used else []
-    if fits:
+    if recipe.is_regression(number):
         return [f"{head}; no critic", student, _line("rates", rates[0]), *guidance]
     anchor = [] if recipe.anchor is None else [_line("anchor", shown(recipe.anchor.spec()))]
     noised = _line("noised at", shown(times.spec()))

@@ -58,13 +58,11 @@ class Loop:
         """Tell that ``done`` steps are behind us."""
         now = time.perf_counter()
         rate = (done - self.first) / max(now - self.start, 1e-9)
+        speed = f"{rate:.1f}/s" if rate < 100 else f"{rate:,.0f}/s"
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=done, note=f"{rate:.1f}/s {note}")
+            self.bar.update(self.task, completed=done, note=f"{speed} {note}")
         elif not self.reporter.quiet and (now - self.last >= self.reporter.every or done == self.total):
             self.last = now
             left = (self.total - done) / max(rate, 1e-9)
-            print(
-                f"{self.title} {done}/{self.total}  {rate:.1f}/s  {left:.0f} s left  {note}",
-                file=sys.stderr,
-                flush=True,
-            )
+            line = f"{self.title} {done:,}/{self.total:,}  {speed}  {left:.0f} s left  {note}"
+            print(line.rstrip(), file=sys.stderr, flush=True)

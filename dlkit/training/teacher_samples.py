@@ -1,5 +1,7 @@
 """The teacher's samples that a student is fitted to."""
 
+from collections.abc import Callable
+
 import torch
 
 from dlkit.data.sequences import batch_indices
@@ -16,28 +18,39 @@ CHUNK = 256
 class TeacherSamples:
     """Sources and x0(z) = DDIM(teacher, z), held in memory: see :meth:`bytes`; z is drawn again where it is wanted.
 
-    They are a function of seed, teacher and data, so a resumed run makes them again instead of storing them.
+    They are a function of seed, teacher and data, so a resumed run makes them again instead of storing them. A run
+    holds those of one stage at a time.
 
     Args:
         objective: how many, with how many steps.
         studio: of the stage.
         corpus: sources.
         device: of the run.
+        told: is called with the number of samples that are made, each time some are.
     """
 
-    def __init__(self, objective: OdeRegression | Reflow, studio: Studio, corpus: Corpus, device: torch.device) -> None:
+    def __init__(
+        self,
+        objective: OdeRegression | Reflow,
+        studio: Studio,
+        corpus: Corpus,
+        device: torch.device,
+        told: Callable[[int], None] = lambda made: None,
+    ) -> None:
         self.studio, self.path = studio, objective.needs.path
         self.order = studio.stream.named("pairs/order").integer()
         rows = studio.stream.named("pairs/rows").integer()
         self.draw = corpus.draw(objective.pairs, 0, rows, device)
         sampler = Ddim(steps=objective.steps, rounding=objective.rounding)
-        pieces = torch.arange(objective.pairs).split(CHUNK)
-        self.x0 = torch.cat([self._sample(piece, sampler) for piece in pieces])
+        self.x0 = torch.empty(*self.draw.batch.ids.shape, studio.space.dim, device=device)  # pieces would hold it twice
+        for piece in torch.arange(objective.pairs).split(CHUNK):
+            self.x0[piece] = self._sample(piece, sampler)
+            told(int(piece[-1]) + 1)
 
     @staticmethod
     def bytes(pairs: int, seq_len: int, dim: int) -> int:
-        """Memory that is held: x0, pairs x seq_len x dim numbers of four bytes each."""
-        return 4 * pairs * seq_len * dim
+        """Memory that is held: x0, dim numbers of 4 bytes at each position; an id of 8 and a mask of 1; two indices."""
+        return pairs * (seq_len * (4 * dim + 8 + 1) + 2 * 8)
 
     @torch.no_grad()
     def _sample(self, piece: torch.Tensor, sampler: Ddim) -> torch.Tensor:

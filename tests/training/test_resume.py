@@ -67,9 +67,7 @@ class Command:
 
     def __init__(self, *args: str) -> None:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "dlkit.cli", *args], env=os.environ | PYTHONPATH, **quiet
-        )
+        self.process = subprocess.Popen([sys.executable, "-m", "dlkit", *args], env=os.environ | PYTHONPATH, **quiet)
 
     def is_alive(self) -> bool:
         return self.process.poll() is None

@@ -1,6 +1,9 @@
 """Regression to the teacher's samples: what they are, and that the student learns them."""
 
+import gc
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,15 +16,22 @@ from dlkit.errors import UserError
 from dlkit.randomness import Stream
 from dlkit.samplers.ddim import Ddim
 from dlkit.training import feasible, teacher_samples
-from dlkit.training.distill import StageRun
+from dlkit.training.distill import StageRun, distill
+from dlkit.training.progress import Reporter
 from dlkit.training.teacher_samples import TeacherSamples
+from live_memory import LiveMemory
 
 STAGE = {"steps": 200, "objective": {"name": "ode_regression", "pairs": 10, "steps": 3}}
 
 
 @pytest.fixture
 def stage(teacher: Path, data: Path, tmp_path: Path) -> StageRun:
-    changes = {"stages": [STAGE], "adv": True, "t_init": 1.0, "generator": {"lr": 1e-2, "decay": "linear"}}
+    changes = {
+        "stages": [STAGE, {"steps": 1}],
+        "adv": True,
+        "t_init": 1.0,
+        "generator": {"lr": 1e-2, "decay": "linear"},
+    }
     return StageRun(tiny.distiller(teacher, data, tmp_path / "run", **changes), 0, None)
 
 
@@ -91,9 +101,69 @@ def test_noise_is_drawn_in_pieces(stage: StageRun, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Stream, "normal", spy)
     monkeypatch.setattr(teacher_samples, "CHUNK", 4)
-    made = stage.samples
+    _ = stage.samples
     assert drawn == [4, 4, 2]
-    assert made.x0.nbytes == TeacherSamples.bytes(10, 24, 8)
+
+
+def test_what_is_held_is_counted(stage: StageRun) -> None:
+    made = stage.samples
+    batch = made.draw.batch
+    held = (made.x0, batch.ids, batch.mask, batch.index, made.draw.index)
+    assert sum(tensor.nbytes for tensor in held) == TeacherSamples.bytes(10, 24, 8)
+
+
+def test_making_them_takes_little_more_than_they_do(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces that are put together at the end would be alive beside the whole."""
+    monkeypatch.setattr(teacher_samples, "CHUNK", 50)
+    stages = [{"steps": 1, "objective": {"name": "ode_regression", "pairs": 4000, "steps": 1}}]
+    stage = StageRun(tiny.distiller(teacher, data, tmp_path / "run", stages=stages), 0, None)
+    with LiveMemory() as memory:
+        _ = stage.samples
+    assert memory.peak < 1.3 * TeacherSamples.bytes(4000, 24, 8)
+
+
+def test_a_run_holds_those_of_one_stage_at_a_time(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether of the objective or of the anchor, and freed without the help of the garbage collector."""
+    made: list[weakref.ref[TeacherSamples]] = []
+    init = TeacherSamples.__init__
+
+    def spy(samples: TeacherSamples, *args: Any) -> None:
+        assert [earlier for earlier in made if earlier() is not None] == []
+        init(samples, *args)
+        made.append(weakref.ref(samples))
+
+    monkeypatch.setattr(TeacherSamples, "__init__", spy)
+    stages = [{**STAGE, "steps": 2}, {"steps": 1}, {"steps": 1, "objective": "dmd"}]
+    gc.disable()
+    try:
+        tiny.run_distill(teacher, data, tmp_path / "run", stages=stages, anchor=STAGE["objective"])
+    finally:
+        gc.enable()
+    assert len(made) == 3
+
+
+def test_it_is_told_how_many_are_made(stage: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher_samples, "CHUNK", 4)
+    told: list[int] = []
+    objective, corpus = stage.settings.objective, stage.whole.corpus
+    TeacherSamples(objective, stage.studio, corpus, torch.device("cpu"), told.append)  # type: ignore[arg-type]
+    assert told == [4, 8, 10]
+
+
+@pytest.mark.parametrize("changes", [{"stages": [{**STAGE, "steps": 2}]}, {"anchor": STAGE["objective"]}])
+def test_a_run_tells_it_before_the_first_update(
+    changes: dict[str, Any], teacher: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A loop of its own, so that the time it takes is not counted as time of updates."""
+    distill(tiny.recipe(**changes), teacher, data, tmp_path / "run", reporter=Reporter(every=0.0))
+    shown = capsys.readouterr().err
+    samples, updates = shown.index("teacher samples 10/10"), shown.index("stage 1 1/")
+    assert samples < updates
+    assert shown.count("teacher samples") == 1
 
 
 def test_a_stage_that_is_done_makes_no_samples(
@@ -125,8 +195,20 @@ def test_more_samples_than_memory_are_refused(
 ) -> None:
     monkeypatch.setattr(feasible, "total_memory", lambda device: 2**19)
     stages = [{"steps": 1}, {"steps": 1, "objective": {"name": "ode_regression", "pairs": 2**20}}]
+    assert TeacherSamples.bytes(2**20, 24, 8) == 2**20 * 1000
     with pytest.raises(
-        UserError, match=r"pairs of the objective of stage 1: 1048576 teacher samples take 0\.8 GiB, and"
+        UserError, match=r"pairs of the objective of stage 1: 1048576 teacher samples take 1\.0 GiB, and"
     ):
         tiny.run_distill(teacher, data, tmp_path / "run", stages=stages)
     assert not (tmp_path / "run").exists()
+
+
+def test_sets_that_fit_one_at_a_time_are_enough(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feasible, "total_memory", lambda device: TeacherSamples.bytes(10, 24, 8))
+    changes = {"stages": [STAGE, {"steps": 1}], "anchor": STAGE["objective"]}
+    tiny.distiller(teacher, data, tmp_path / "run", **changes)
+    monkeypatch.setattr(feasible, "total_memory", lambda device: TeacherSamples.bytes(10, 24, 8) - 1)
+    with pytest.raises(UserError, match="10 teacher samples take"):
+        tiny.distiller(teacher, data, tmp_path / "again", **changes)
