@@ -173,7 +173,8 @@ class TextModel:
         reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
         rows, masks = self._encode(sources)
         keys = sample_keys(sources, num_samples)
-        starts = sample_starts(sources, num_samples, chosen.starts, seed)
+        codes = chosen.starts
+        starts = sample_starts(sources, num_samples, codes or 1, seed)
         wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
         written: list[list[int]] = []
         for part in torch.arange(len(wanted)).split(batch_size):
@@ -181,8 +182,8 @@ class TextModel:
             own = keys[part].to(self.device)
             cond = Condition(denoiser.space.embed(ids), mask)
             noise = _noise(Stream(seed, "generate"), own, tuple(cond.anchor.shape[1:]))
-            if starts is not None:
-                noise = _beginning(noise, starts[part].to(self.device), chosen.starts)
+            if codes is not None:
+                noise = _beginning(noise, starts[part].to(self.device), codes)
             x = chosen.sample(denoiser, cond, noise, observe)
             written += _where(self.read(x, own, seed, reader), mask)
         return _grouped(written, num_samples)
@@ -282,10 +283,8 @@ def sample_keys(sources: Sequence[str], num_samples: int) -> Int[Tensor, " n"]:
     return torch.tensor(hashes, dtype=torch.int64)
 
 
-def sample_starts(sources: Sequence[str], num_samples: int, codes: int | None, seed: int) -> Int[Tensor, " n"] | None:
-    """Which code each text begins with, drawn without replacement for each source; None where there are no codes."""
-    if codes is None:
-        return None
+def sample_starts(sources: Sequence[str], num_samples: int, codes: int, seed: int) -> Int[Tensor, " n"]:
+    """Which code each text begins with, drawn without replacement for each source."""
     owners = torch.tensor([hash64(source) for source in sources], dtype=torch.int64)
     return taken_in_turn(owners, num_samples, codes, Stream(seed, "generate/codes")).flatten()
 
