@@ -1,10 +1,12 @@
 """Official checkpoints to model folders, and back."""
 
 import hashlib
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
-from dlkit.errors import UserError
+from dlkit.errors import Notice, UserError
 from dlkit.files import atomic_folder, write_json
 from dlkit.generator import Teacher, load, read_official
 from dlkit.generator.loading import guarded
@@ -38,7 +40,9 @@ def import_teacher(path: str | Path, out: str | Path, options: ReadOptions | Non
 
 
 def export_teacher(model: str | Path, out: str | Path, family: str | None = None) -> Path:
-    """Write a teacher in the official format of a family.
+    """Write a teacher in the official format of a family, and read it back to see what it keeps.
+
+    What the model folder says and import would not give again is told in a :class:`dlkit.errors.Notice`.
 
     Args:
         model: the teacher's folder.
@@ -60,7 +64,29 @@ def export_teacher(model: str | Path, out: str | Path, family: str | None = None
     format = format or teacher.architecture.family  # type: ignore[assignment]
     with atomic_folder(out) as folder:
         guarded(format, "write", format.write, folder, teacher.parts())  # type: ignore[arg-type, union-attr]
+    lost = _not_kept(format, Path(out), teacher)  # type: ignore[arg-type]
+    if lost:
+        warnings.warn(lost, Notice, stacklevel=2)
     return Path(out)
+
+
+def _not_kept(format: TeacherFamily, out: Path, teacher: Teacher) -> str | None:
+    """What of the teacher's settings does not come back out of the format, in a line."""
+    try:
+        parts = guarded(format, "read", format.read, out, ReadOptions()).parts
+        again = Teacher.described(format, parts)[0].model_dump(mode="json")
+    except (UserError, OSError) as error:
+        return f"what this format keeps is not known: the checkpoint cannot be read back ({error})"
+    wanted = teacher.architecture.model_dump(mode="json")
+    lost = [f"{name} {_short(wanted[name])} (import gives {_short(again[name])})" for name in wanted]
+    lost = [line for line, name in zip(lost, wanted, strict=True) if wanted[name] != again[name]]
+    return f"not kept by this format: {'; '.join(lost)}" if lost else None
+
+
+def _short(setting: Any) -> str:
+    """As a Recipe or ``--set`` has it, but for long tables."""
+    said = json.dumps(setting)
+    return said if len(said) <= 200 else f"{said[:200]}..."
 
 
 def _record(found: Original) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A laboratory in which everything is known: Gaussian texts, exact denoisers, a linear student.
 
-A text is one position of n elements. The teacher's texts are N(m, S), the student's are x = A z + b, so both stay
-Gaussian under noise and their denoisers, scores and density ratios are formulas.
+A text has n elements, all in one position unless the schedule knows more of them. The teacher's texts are N(m, S),
+the student's are x = A z + b, so both stay Gaussian under noise and their denoisers, scores and density ratios are
+formulas.
 """
 
 import math
@@ -23,21 +24,29 @@ TIMES = (0.02, 0.2, 0.5, 0.8)
 
 @dataclass(frozen=True)
 class Gaussian:
-    """N(mean, covariance) of clean states, and what noise makes of it."""
+    """N(mean, covariance) of clean states, all positions in one vector, and what noise makes of it."""
 
     mean: Tensor
     covariance: Tensor
 
+    def level(self, coefficient: Tensor) -> Tensor:
+        """Of [b], [b, 1]; of [b, positions] that of each element, [b, n]."""
+        if coefficient.ndim == 1:
+            return coefficient[:, None]
+        return coefficient.repeat_interleave(len(self.mean) // coefficient.shape[1], 1)
+
     def noised(self, process: GaussianProcess, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and covariance of x_t: alpha m, alpha^2 S + sigma^2 I."""
-        alpha, sigma = (c(t)[:, None, None] for c in (process.noise_schedule.alpha, process.noise_schedule.sigma))
-        return alpha[..., 0] * self.mean, alpha**2 * self.covariance + sigma**2 * torch.eye(len(self.mean)).double()
+        """Mean and covariance of x_t: D m and D S D + sigma^2, D and sigma diagonal, D = alpha."""
+        alpha, sigma = (self.level(c(t)) for c in (process.noise_schedule.alpha, process.noise_schedule.sigma))
+        noise = sigma.square()[:, None] * torch.eye(len(self.mean)).double()
+        return alpha * self.mean, alpha[:, :, None] * self.covariance * alpha[:, None] + noise
 
     def denoise(self, process: GaussianProcess, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[x0 | x_t] = m + alpha S (alpha^2 S + sigma^2 I)^-1 (x_t - alpha m)."""
+        """E[x0 | x_t] = m + S D (D S D + sigma^2)^-1 (x_t - D m)."""
         times, sample = t.unique(return_inverse=True)
         mean, covariance = self.noised(process, times)
-        gain = process.noise_schedule.alpha(times)[:, None, None] * self.covariance @ torch.linalg.inv(covariance)
+        alpha = self.level(process.noise_schedule.alpha(times))
+        gain = self.covariance * alpha[:, None] @ torch.linalg.inv(covariance)
         rest = (x_t.flatten(1) - mean[sample])[..., None]
         return (self.mean + (gain[sample] @ rest)[..., 0]).view_as(x_t)
 
@@ -67,8 +76,9 @@ class Student:
     def __post_init__(self) -> None:
         self.a, self.b = (w.detach().double().clone().requires_grad_() for w in (self.a, self.b))
 
-    def texts(self, z: Tensor) -> Tensor:
-        return (z @ self.a.T + self.b)[:, None]
+    def texts(self, z: Tensor, positions: int = 1) -> Tensor:
+        """[b, positions, elements of each]."""
+        return (z @ self.a.T + self.b).unflatten(1, (positions, -1))
 
     def distribution(self) -> Gaussian:
         return Gaussian(self.b.detach(), (self.a @ self.a.T).detach())
@@ -122,6 +132,7 @@ class Lab:
         times: each has ``count`` samples.
         count: samples at each time.
         pulled: see :class:`ExactRoles`.
+        process: the noise; its schedule may know positions, whose number divides that of a text's elements.
     """
 
     objective: Objective
@@ -130,6 +141,7 @@ class Lab:
     count: int = 32
     pulled: float = 0.0
     seed: int = 0
+    process: GaussianProcess = field(default_factory=GaussianProcess)
 
     def __post_init__(self) -> None:
         width = len(self.real.mean)
@@ -139,8 +151,9 @@ class Lab:
 
     def loss(self, student: Student) -> Tensor:
         """The generator's loss with fake score and discriminator exact for this student."""
-        roles = ExactRoles(self.real, student.distribution(), pulled=self.pulled)
-        fake = noised(student.texts(self.z), self.eps, self.t, roles.process)
+        roles = ExactRoles(self.real, student.distribution(), self.process, pulled=self.pulled)
+        texts = student.texts(self.z, self.process.noise_schedule.positions or 1)
+        fake = noised(texts, self.eps, self.t, self.process)
         return torch.stack(list(self.objective.generator_terms(roles, fake).values())).sum()
 
     def gradient(self, student: Student) -> tuple[Tensor, Tensor]:

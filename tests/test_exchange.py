@@ -25,7 +25,7 @@ import dlkit
 from dlkit import cli
 from dlkit.errors import Notice, UserError
 from dlkit.generator import OneStepGenerator, Teacher, load, load_teacher
-from dlkit.teachers._base import ReadOptions
+from dlkit.teachers._base import ReadOptions, TeacherFamily
 from dlkit.teachers.diffuseq import Diffuseq, official_state
 from official_run import ARGUMENTS, SIZES, WORDS, bert_config, run_folder, weights
 
@@ -223,6 +223,79 @@ def test_a_checkpoint_of_the_second_version_has_a_mean(said: dict[str, Any], rat
     assert first.architecture == second.architecture
     assert_same(state_of(second), state_of(first))
     assert first.generate(["w1 w2"], steps=3) == second.generate(["w1 w2"], steps=3)
+
+
+# --- what the original has no words for
+
+SETTINGS: dict[str, Any] = {
+    "decoder": {"name": "nearest", "metric": "cosine"},
+    "sampler": {"name": "dpm_solver_pp_2m", "steps": 3},
+    "overlong": "refuse",
+    "family": {"name": "diffuseq", "reg_rate": 0.5},
+}
+
+
+def rewritten(folder: Path, **settings: Any) -> dict[str, Any]:
+    """``config.json`` with other settings, as the model's own code writes it."""
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    teacher = load_teacher(folder)
+    file.write_text(json.dumps(teacher.config()))
+    return teacher.config()
+
+
+@pytest.mark.parametrize("names", [[name] for name in SETTINGS] + [list(SETTINGS)], ids="-".join)
+def test_settings_of_our_own_come_back(names: list[str], command: Command, run: Path, tmp_path: Path) -> None:
+    dlkit.import_teacher(run, tmp_path / "first")
+    before = json.loads((tmp_path / "first" / "config.json").read_text())
+    config = rewritten(tmp_path / "first", **{name: SETTINGS[name] for name in names})
+    assert {name for name in config if config[name] != before[name]} == set(names)
+    code, out, err = command("export", "--model", tmp_path / "first", "--out", tmp_path / "out")
+    assert (code, out, err) == (0, f"checkpoint: {tmp_path / 'out'}\n", "")
+    dlkit.import_teacher(tmp_path / "out", tmp_path / "second")
+    assert json.loads((tmp_path / "second" / "config.json").read_text()) == config
+    said = json.loads((tmp_path / "out" / "training_args.json").read_text())
+    assert said["dlkit"].keys() == set(names)
+
+
+def test_the_original_hears_nothing_it_need_not(command: Command, run: Path, tmp_path: Path) -> None:
+    dlkit.import_teacher(run, tmp_path / "first")
+    assert command("export", "--model", tmp_path / "first", "--out", tmp_path / "out")[2] == ""
+    assert "dlkit" not in json.loads((tmp_path / "out" / "training_args.json").read_text())
+
+
+def test_what_a_format_does_not_keep_is_said_in_one_line(
+    command: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a format without our own words: what import would say anyway is not mentioned."""
+    dlkit.import_teacher(run, tmp_path / "first")
+    rewritten(tmp_path / "first", sampler=SETTINGS["sampler"], overlong="refuse")
+    monkeypatch.setattr("dlkit.teachers._diffuseq_write._beside", lambda parts: {})
+    code, out, err = command("export", "--model", tmp_path / "first", "--out", tmp_path / "out")
+    assert (code, out) == (0, f"checkpoint: {tmp_path / 'out'}\n")
+    assert err.count("\n") == 1
+    assert "not kept by this format: sampler {" in err
+    assert 'overlong "refuse" (import gives "truncate")' in err
+    assert "decoder" not in err
+    assert "family" not in err
+
+
+def test_a_format_that_cannot_be_read_back_is_written_all_the_same(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dlkit.import_teacher(run, tmp_path / "first")
+    monkeypatch.setattr(Diffuseq, "read", TeacherFamily.read)
+    with pytest.warns(Notice, match="what this format keeps is not known: the checkpoint cannot be read back") as told:
+        out = dlkit.export_teacher(tmp_path / "first", tmp_path / "out")
+    assert "\n" not in str(told[0].message)
+    assert (out / "training_args.json").is_file()
+
+
+def test_wrong_settings_of_our_own_are_refused(command: Command, run: Path, tmp_path: Path) -> None:
+    run_folder(run, dlkit={"decoder": "linear_heat"})
+    refused(command("import", run, "--out", tmp_path / "t"), "did you mean 'linear_head'")
+    run_folder(run, dlkit={"decodre": "nearest"})
+    refused(command("import", run, "--out", tmp_path / "t"), "training_args.json", "decodre")
 
 
 # --- heads and tokenizers

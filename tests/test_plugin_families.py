@@ -29,7 +29,6 @@ POINTS = {"teachers": {"anchor": "dlkit_anchor.anchor"}, "backbones": {"gated_co
 ANCHOR = {
     "family": {"name": "anchor", "anchor_weight": 0.5},
     "backbone": {"name": "gated_conv", "layers": 1, "hidden": 8},
-    "overlong": "truncate",  # of which checkpoints say nothing
 }
 GREEDY = """
 from dlkit.teachers import register

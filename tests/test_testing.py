@@ -20,6 +20,8 @@ from dlkit.errors import UserError
 from dlkit.metrics.bleu import Bleu
 from dlkit.metrics.dist_1 import Dist1
 from dlkit.objectives._base import Needs, Noised, Roles, Terms
+from dlkit.objectives._terms import per_sample
+from dlkit.objectives.dmd import Dmd
 from dlkit.objectives.sid import Sid
 from dlkit.part import Part
 from dlkit.registry import Registry
@@ -120,6 +122,32 @@ class FirstCounts(Sid):
         return {"first": (roles.fake_score(fake).x0 - fake.x0)[0, -1].square().mean()}
 
 
+class AcrossPositions(Dmd):
+    """Weighs each sample by its distance from the teacher: [b], and a factor of each position meets it as it is."""
+
+    def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
+        gap = roles.teacher(fake).x0 - fake.x0
+        near = 1 / (1 + per_sample(gap.square().sum(-1), fake.cond.mask))
+        weight = (near * roles.process.noise_schedule.alpha(fake.t)).detach()
+        weight = weight if weight.ndim == 2 else weight[:, None]
+        return {"near": per_sample(weight * gap.square().sum(-1), fake.cond.mask).mean()}
+
+
+class OnlyItsGradient(AcrossPositions):
+    """Says nothing of it in its value."""
+
+    def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
+        return {name: term - term.detach() for name, term in super().generator_terms(roles, fake).items()}
+
+
+class WhereItFits(AcrossPositions):
+    """Wrong without an error for lengths that no batch has."""
+
+    def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
+        other = fake.cond.mask.shape[0] != fake.cond.mask.shape[1]
+        return Dmd.generator_terms(self, roles, fake) if other else super().generator_terms(roles, fake)
+
+
 class UnknownNeeds(Sid):
     needs: ClassVar[Needs] = Needs(roles=frozenset({"oracle"}))
 
@@ -209,6 +237,9 @@ class Demanding(Sid):
         (objectives.registry, Unmasked, "term 'all' counts given positions"),
         (objectives.registry, NoGradient, "no gradient reaches fake.x0"),
         (objectives.registry, FirstCounts, "term 'first' depends on the order"),
+        (objectives.registry, AcrossPositions, "4 texts of 4 positions, term 'near' depends on the order"),
+        (objectives.registry, OnlyItsGradient, "4 texts of 4 positions, the gradient depends on the order"),
+        (objectives.registry, WhereItFits, "4 texts of 4 positions, term 'near' depends on the order"),
         (objectives.registry, UnknownNeeds, r"unknown roles \{'oracle'\}"),
         (objectives.registry, NotANumber, "term 'sid' is nan"),
         (discriminators.registry, MaskBlind, "a given position changes the logit"),

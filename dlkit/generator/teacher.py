@@ -26,6 +26,17 @@ class Teacher(TextModel):
         Raises:
             UserError: a setting of the original has no place in a Recipe, or its tensors do not fit its settings.
         """
+        architecture, recipe = cls.described(family, parts)
+        denoiser = architecture.build()
+        try:
+            denoiser.load_state_dict(parts.state)
+        except RuntimeError as error:  # of torch, with one line for each tensor
+            raise UserError(f"its tensors do not fit its settings: {' '.join(str(error).split())}") from None
+        return cls(denoiser, parts.tokenizer, architecture, recipe)
+
+    @staticmethod
+    def described(family: TeacherFamily, parts: TeacherParts) -> tuple[Architecture, Recipe]:
+        """What is known of the teacher in an official checkpoint, without its weights; see :meth:`from_parts`."""
         model = {
             "family": parts.family or family,
             "space": parts.space,
@@ -34,20 +45,18 @@ class Teacher(TextModel):
             "prediction": parts.prediction,
             "seq_len": parts.seq_len,
         }
-        recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit))
+        if parts.overlong is not None:
+            model["overlong"] = parts.overlong
+        decoder = {} if parts.decoder is None else {"decoder": parts.decoder}
+        recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit), **decoder)
         architecture = Architecture(
             **model,
             vocab_size=parts.tokenizer.vocab_size,
             decoder=recipe.decoder,
-            sampler="ddim",
+            sampler=parts.sampler or "ddim",
             condition_dropout=recipe.fit.condition_dropout,
         )
-        denoiser = architecture.build()
-        try:
-            denoiser.load_state_dict(parts.state)
-        except RuntimeError as error:  # of torch, with one line for each tensor
-            raise UserError(f"its tensors do not fit its settings: {' '.join(str(error).split())}") from None
-        return cls(denoiser, parts.tokenizer, architecture, recipe)
+        return architecture, recipe
 
     def parts(self) -> TeacherParts:
         """What this teacher is made of, for writing it in another format."""
@@ -63,4 +72,7 @@ class Teacher(TextModel):
             fit=self.recipe.fit.model_dump(mode="json"),
             prediction=arch.prediction,
             family=arch.family,
+            decoder=arch.decoder,
+            sampler=arch.sampler,
+            overlong=arch.overlong,
         )

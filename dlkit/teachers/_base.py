@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dlkit.data.sequences import Overlong
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.parameterization import Source
@@ -50,6 +51,8 @@ class TeacherParts:
         fit: settings of a Recipe's ``fit`` section, as plain data; what is not known is left out.
         prediction: what the backbone puts out.
         family: with the settings it was fitted with; None where a checkpoint does not tell them.
+        decoder, sampler: those that are used unless others are named; None where a checkpoint does not tell them.
+        overlong: what becomes of a text that does not fit; None likewise.
     """
 
     space: Part
@@ -62,6 +65,9 @@ class TeacherParts:
     fit: dict[str, Any]
     prediction: Source = "x0"
     family: Part | None = None
+    decoder: Part | None = None
+    sampler: Part | None = None
+    overlong: Overlong | None = None
 
 
 @dataclass(frozen=True)

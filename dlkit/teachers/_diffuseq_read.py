@@ -18,7 +18,7 @@ from dlkit.part import from_spec, validated
 from dlkit.spaces.embedding import EmbeddingSpec
 from dlkit.teachers._base import Key, Original, ReadOptions, TeacherParts
 from dlkit.teachers._diffuseq_bert import attention
-from dlkit.teachers._diffuseq_run import ARGUMENTS, Arguments, DiffuseqRun
+from dlkit.teachers._diffuseq_run import ARGUMENTS, Arguments, Beside, DiffuseqRun
 from dlkit.teachers._tensors import read_tensors
 
 TABLES = {"lm_head": "lm_head.weight", "ema": "word_embedding.weight"}
@@ -65,6 +65,7 @@ def read_run(path: Path, options: ReadOptions) -> Original:
         spec,
         _state(names, tensors, options),
         _fit(run),
+        **{name: getattr(run.arguments.dlkit, name) for name in Beside.model_fields},
     )
     difference = float((tensors[TABLES["ema"]] - tensors[TABLES["lm_head"]]).abs().max())
     size_note = ", ".join(f"{name} {size}" for name, size in sizes.items())

@@ -7,16 +7,34 @@ from typing import Any, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+from dlkit import decoders, samplers, teachers
+from dlkit.data.sequences import Overlong
 from dlkit.data.tokenizer import Tokenizer, make_tokenizer
 from dlkit.errors import UserError
 from dlkit.files import read_json
-from dlkit.part import validated
+from dlkit.part import optional_part_of, validated
 from dlkit.teachers._base import ReadOptions
 
 ARGUMENTS = "training_args.json"
 VOCABULARY = "vocab.json"
 _EMA = re.compile(r"ema_(\d*\.?\d+)_(\d+)\.pt")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+
+
+class Beside(BaseModel):
+    """What a model folder says and the original does not know: written only where it is not what import would say.
+
+    Attributes:
+        family: with the settings that its loss has.
+        decoder, sampler, overlong: see :class:`dlkit.teachers._base.TeacherParts`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: optional_part_of(teachers.registry) = None  # type: ignore[valid-type]
+    decoder: optional_part_of(decoders.registry) = None  # type: ignore[valid-type]
+    sampler: optional_part_of(samplers.registry) = None  # type: ignore[valid-type]
+    overlong: Overlong | None = None
 
 
 class Arguments(BaseModel):
@@ -34,6 +52,7 @@ class Arguments(BaseModel):
             the published runs have, because they change what the network computes or is asked.
         learning_rate, batch_size, microbatch, weight_decay, schedule_sampler: how it was fitted.
         condition_dropout: dlkit's own, which the original does not know: share of samples without their source.
+        dlkit: dlkit's own likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -61,6 +80,7 @@ class Arguments(BaseModel):
     gradient_clipping: float | None = None
     schedule_sampler: str | None = None
     condition_dropout: float | None = Field(default=None, ge=0, lt=1)
+    dlkit: Beside = Beside()
 
     @model_validator(mode="before")
     @classmethod

@@ -16,7 +16,7 @@ from dlkit.files import write_json
 from dlkit.spaces.embedding import EmbeddingSpec
 from dlkit.teachers._base import TeacherParts
 from dlkit.teachers._diffuseq_read import POSITIONS, TIME_SAMPLERS, official_name
-from dlkit.teachers._diffuseq_run import ARGUMENTS, VOCABULARY
+from dlkit.teachers._diffuseq_run import ARGUMENTS, VOCABULARY, Beside
 
 BERT_CONFIG = "config.json"
 WORDS = "vocab.txt"  # what the original's program reads: a word a line, without the special ones before them
@@ -52,6 +52,7 @@ def write_run(folder: Path, parts: TeacherParts) -> None:
         "hidden_dim": space.dim,
         "dropout": backbone.dropout,
         **_of_second_version(process),
+        **_beside(parts),
         **_PUBLISHED,
     }
     write_json(folder / ARGUMENTS, arguments)
@@ -80,6 +81,15 @@ def _of_second_version(process: GaussianProcess) -> dict[str, Any]:
     if not isinstance(process, MeanShift):
         return {}
     return {"learned_mean_embed": True, "denoise": process.absorb_rate > 0, "denoise_rate": process.absorb_rate}
+
+
+def _beside(parts: TeacherParts) -> dict[str, Any]:
+    """What the original has no words for, where it is not as import would have it."""
+    usual = {"family": "diffuseq", "decoder": "linear_head", "sampler": "ddim", "overlong": "truncate"}
+    plain = Beside.model_validate(usual).model_dump(mode="json")
+    found = Beside.model_validate({name: getattr(parts, name) for name in usual}).model_dump(mode="json")
+    said = {name: value for name, value in found.items() if value not in (None, plain[name])}
+    return {"dlkit": said} if said else {}
 
 
 def official_order(state: dict[str, Tensor]) -> OrderedDict[str, Tensor]:

@@ -3,6 +3,7 @@
 import atexit
 import dataclasses
 import functools
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,11 +69,17 @@ def process(steps: int = 50) -> GaussianProcess:
     return GaussianProcess.model_validate({"schedule": {"name": "sqrt", "steps": steps}})
 
 
-def pointwise_denoiser(seed: int = 0) -> Denoiser:
+def process_by_position(positions: int) -> GaussianProcess:
+    """A process in which each of so many positions has noise of its own, the last ones most."""
+    rows = [[math.exp(-(1 + n) * (0.1 + 1.9 * i / 49) ** 2) for n in range(positions)] for i in range(50)]
+    return GaussianProcess.model_validate({"schedule": {"name": "per_position", "table": rows}})
+
+
+def pointwise_denoiser(seed: int = 0, forward: GaussianProcess | None = None) -> Denoiser:
     """A float64 denoiser with a :class:`Pointwise` network."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Denoiser(EmbeddingSpace(VOCABULARY, DIM), process(), Pointwise(DIM)).double().eval()
+        return Denoiser(EmbeddingSpace(VOCABULARY, DIM), forward or process(), Pointwise(DIM)).double().eval()
 
 
 def denoiser(backbone: nn.Module | None = None, forward: GaussianProcess | None = None) -> Denoiser:

@@ -1,7 +1,7 @@
 """What objectives promise."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlkit import objectives
 from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.generator import load_student, load_teacher
 from dlkit.objectives._base import Noised, Objective, Terms
 from dlkit.part import from_spec
@@ -18,6 +19,7 @@ from dlkit.testing._promise import compiled, promise, require, require_close
 from dlkit.training.turns import Networks, Turn
 
 STEPS = 50
+ORDER = (2, 0, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Scene:
     turn: Turn
 
     @classmethod
-    def of(cls, part: Objective, critic: bool) -> "Scene":
-        teacher, student = (material.pointwise_denoiser(seed) for seed in (0, 1))
+    def of(cls, part: Objective, critic: bool, process: GaussianProcess | None = None) -> "Scene":
+        teacher, student = (material.pointwise_denoiser(seed, process) for seed in (0, 1))
         adversary: Any = adversary_of(part)
         networks = Networks.start(teacher.requires_grad_(False), student, adversary, 0)
         scene = cls(networks, Turn(networks, adversary, critic))
@@ -42,6 +44,11 @@ class Scene:
         if networks.head is not None:
             networks.head.double()
         return scene
+
+    @property
+    def positions(self) -> int:
+        """How long the texts are."""
+        return self.networks.teacher.process.noise_schedule.positions or material.LENGTH
 
     @property
     def fake_network(self) -> torch.nn.Module:
@@ -70,14 +77,14 @@ def recipe_of(part: Objective) -> dict[str, Any]:
 
 
 def noised(scene: Scene, name: str, grad: bool = False) -> Noised:
-    """States at the times of :func:`dlkit.testing._material.times`."""
-    cond = material.condition(torch.float64)
-    x0 = cond.apply(material.normal(name, dtype=torch.float64)).requires_grad_(grad)
-    target = cond.apply(material.normal(f"{name}/target", dtype=torch.float64))
-    eps = material.normal(f"{name}/eps", dtype=torch.float64)
-    t = material.times()
-    more = lambda use: material.normal(f"{name}/{use}", dtype=torch.float64)  # noqa: E731
-    return Noised(x0, scene.networks.teacher.process.q_sample(x0, t, eps, cond), t, cond, target, more)
+    """States at the times of :func:`dlkit.testing._material.times`, the last positions of longer ones."""
+    whole = material.condition(torch.float64)
+    cond = Condition(whole.anchor[:, -scene.positions :], whole.mask[:, -scene.positions :])
+    normal = lambda use: material.normal(use, dtype=torch.float64)[:, -scene.positions :]  # noqa: E731
+    x0 = cond.apply(normal(name)).requires_grad_(grad)
+    target, t = cond.apply(normal(f"{name}/target")), material.times()
+    x_t = scene.networks.teacher.process.q_sample(x0, t, normal(f"{name}/eps"), cond)
+    return Noised(x0, x_t, t, cond, target, lambda use: normal(f"{name}/{use}"))
 
 
 def terms_of(part: Objective, scene: Scene, fake: Noised, real: Noised | None = None) -> Terms:
@@ -156,8 +163,36 @@ def counts_generated_positions_only(part: Objective) -> None:
 def does_not_mind_the_order(part: Objective) -> None:
     """A batch in another order has the same loss."""
     for critic in (False, True):
-        for name, term in _terms(part, critic, lambda state: material.permuted(state, [2, 0, 3, 1])).items():
+        for name, term in _terms(part, critic, lambda state: material.permuted(state, ORDER)).items():
             require_close(term, _terms(part, critic)[name], f"term {name!r} depends on the order", 1e-9, 1e-12)
+
+
+@promise()
+def knows_noise_of_each_position(part: Objective) -> None:
+    """Where each position has noise of its own, a batch in another order has the same loss and the same gradients.
+
+    Then alpha and sigma are [b, l]. A number of each sample, [b], must not meet them as it is: it would go to positions
+    without a word where a batch has as many samples as a text has positions, and break wherever else.
+    """
+    for positions in (material.BATCH, material.LENGTH):
+        process, size = material.process_by_position(positions), f"{material.BATCH} texts of {positions} positions"
+        for critic in (False, True):
+            terms, pulls = _pulled(part, Scene.of(part, critic, process))
+            moved, moved_pulls = _pulled(part, Scene.of(part, critic, process), ORDER)
+            for name, term in terms.items():
+                require_close(moved[name], term, f"with {size}, term {name!r} depends on the order", 1e-9, 1e-12)
+            require_close(moved_pulls, pulls, f"with {size}, the gradient depends on the order", 1e-9, 1e-12)
+
+
+def _pulled(part: Objective, scene: Scene, order: Sequence[int] | None = None) -> tuple[Terms, Tensor]:
+    """The terms, for samples in that order, and the gradient that each sample gets from them."""
+    fake, real = noised(scene, "fake", grad=True), noised(scene, "real")
+    x0 = fake.x0
+    if order is not None:
+        fake, real = material.permuted(fake, order), material.permuted(real, order)
+    terms = terms_of(part, scene, fake, real)
+    total = torch.stack([*terms.values(), 0 * x0.sum()]).sum()
+    return terms, torch.autograd.grad(total, x0)[0]
 
 
 def elsewhere(state: Noised) -> Noised:

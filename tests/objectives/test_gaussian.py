@@ -25,6 +25,7 @@ from dlkit.part import from_spec
 from dlkit.randomness import Stream
 from gaussian_lab import TIMES, Gaussian, Lab, Student, kl, noised, start_near, student_at, teacher_of, whitened
 from gaussian_lab import ExactRoles as Exact
+from schedules.every import table
 
 PROCESS = GaussianProcess()
 DIVERGENCES: tuple[Divergence, ...] = get_args(Divergence)
@@ -42,14 +43,32 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
+SCHEDULES: dict[str, Any] = {
+    **{name: name for name in ("sqrt", "cosine", "rectified_flow", "karras")},
+    "per_position": {"name": "per_position", "table": table([3.0, 8.0], 20)},  # two positions of two elements
+}
+PROCESSES = {name: GaussianProcess.model_validate({"schedule": spec}) for name, spec in SCHEDULES.items()}
+QUICK = {  # beside those under sqrt: each objective once, each schedule at least once
+    **{"sid-1.2-l1": "karras", "dmd-l1": "cosine", "diff_instruct-kl": "per_position"},
+    **{"moment_matching-none": "rectified_flow", "f_distill-jensen_shannon": "per_position"},
+}
+
+
 def case_id(case: dict[str, Any]) -> str:
     return "-".join(map(str, case.values()))
 
 
-def lab_of(case: dict[str, Any], real: Gaussian, **settings: Any) -> Lab:
+def lab_of(case: dict[str, Any], real: Gaussian, schedule: str = "sqrt", **settings: Any) -> Lab:
     """A laboratory whose fake score is the optimum of the objective's own critic."""
-    pulled = 0.5 if case["name"] == "moment_matching" else 0.0
-    return Lab(from_spec(objectives.registry, case), real, pulled=pulled, **settings)
+    pulled, process = 0.5 if case["name"] == "moment_matching" else 0.0, PROCESSES[schedule]
+    objective = from_spec(objectives.registry, case)
+    return Lab(objective, real, times_under(process), pulled=pulled, process=process, **settings)
+
+
+def times_under(process: GaussianProcess) -> tuple[float, ...]:
+    """Some of low and some of high noise, none below the lowest that a network is trained at."""
+    lowest = process.noise_schedule.t_min
+    return TIMES if lowest < TIMES[0] else tuple(lowest + (1 - lowest) * t for t in TIMES)
 
 
 # --- the identity that SiD rests on
@@ -102,34 +121,57 @@ def test_the_lab_is_right() -> None:
 # --- fixed point and descent
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_the_teacher_is_a_fixed_point(case: dict[str, Any]) -> None:
-    for seed in range(3):
+def test_the_teacher_is_a_fixed_point(case: dict[str, Any], schedule: str) -> None:
+    """Up to rounding, which `kl` magnifies by (alpha / sigma)^2: 10^5 at the lowest noise here."""
+    for seed in range(3 if schedule == "sqrt" else 1):
         real = teacher_of(seed)
-        here, elsewhere = (lab_of(case, real).gradient(s) for s in (student_at(real), start_near(real, seed)))
-        assert max(float(gradient.abs().max()) for gradient in here) < 1e-12
-        assert max(float(gradient.abs().max()) for gradient in elsewhere) > 1e-3
+        lab = lab_of(case, real, schedule)
+        here, elsewhere = (
+            max(float(gradient.abs().max()) for gradient in lab.gradient(student))
+            for student in (student_at(real), start_near(real, seed))
+        )
+        assert here < 1e-11 < 1e-4 < elsewhere
 
 
-def check_descent(case: dict[str, Any], seed: int) -> None:
+def check_descent(case: dict[str, Any], schedule: str, seed: int) -> None:
     """Teacher, start and noise are all drawn from the seed."""
     real = teacher_of(seed)
     student = start_near(real, seed)
     assert kl(student.distribution(), real) > 1e-2
-    assert lab_of(case, real, seed=seed).descend(student) < 1e-3
+    assert lab_of(case, real, schedule, seed=seed).descend(student) < 1e-3
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_descent_reaches_the_teacher(case: dict[str, Any]) -> None:
-    check_descent(case, 0)
+def everywhere() -> list[Any]:
+    """Every case under every schedule; most of them are slow."""
+    quick = lambda case, schedule: schedule in ("sqrt", QUICK.get(case_id(case)))  # noqa: E731
+    return [
+        pytest.param(
+            case, schedule, id=f"{case_id(case)}-{schedule}", marks=[] if quick(case, schedule) else pytest.mark.slow
+        )
+        for case, schedule in itertools.product(CASES, SCHEDULES)
+    ]
+
+
+@pytest.mark.parametrize(("case", "schedule"), everywhere())
+def test_descent_reaches_the_teacher(case: dict[str, Any], schedule: str) -> None:
+    check_descent(case, schedule, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-@settings(max_examples=10, deadline=None)
-@given(seed=SEEDS)
-def test_descent_reaches_the_teacher_from_anywhere_near(case: dict[str, Any], seed: int) -> None:
-    check_descent(case, seed)
+@settings(max_examples=15, deadline=None)
+@given(schedule=st.sampled_from(list(SCHEDULES)), seed=SEEDS)
+def test_descent_reaches_the_teacher_from_anywhere_near(case: dict[str, Any], schedule: str, seed: int) -> None:
+    check_descent(case, schedule, seed)
+
+
+def test_the_quick_descents_are_of_each_objective_and_schedule() -> None:
+    quick = {tuple(value.id.rsplit("-", 1)) for value in everywhere() if not value.marks}
+    assert set(QUICK.items()) <= quick
+    assert {name.partition("-")[0] for name in QUICK} == {case["name"] for case in CASES}
+    assert set(QUICK.values()) == SCHEDULES.keys() - {"sqrt"}
 
 
 # --- what each gradient is
@@ -151,6 +193,21 @@ def test_diff_instruct_descends_the_integral_of_kl(seed: int, weight: str) -> No
     integral = (w * torch.distributions.kl_divergence(moved, still)).mean()
     for found, wanted in zip(lab.gradient(student), torch.autograd.grad(integral, (student.a, student.b)), strict=True):
         assert_close(found, wanted, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", ["diff_instruct", "dmd"])
+def test_the_weight_kl_is_right_under_every_schedule(name: str, schedule: str) -> None:
+    """The gradient is that of mean_t KL(student_t | teacher_t), at each position with its own alpha and sigma."""
+    real = teacher_of(1)
+    student = start_near(real, 1, spread=1.0)
+    lab = lab_of({"name": name, "weight": "kl", "reduction": "token_mean"}, real, schedule)
+    t = torch.tensor(lab.times).double()
+    made = Gaussian(student.b, student.a @ student.a.T)
+    moved, still = (torch.distributions.MultivariateNormal(*g.noised(lab.process, t)) for g in (made, real))
+    integral = torch.distributions.kl_divergence(moved, still).mean() / (lab.process.noise_schedule.positions or 1)
+    for found, wanted in zip(lab.gradient(student), torch.autograd.grad(integral, (student.a, student.b)), strict=True):
+        assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
 
 def f_of(divergence: Divergence) -> Callable[[Tensor], Tensor]:

@@ -163,14 +163,14 @@ SUBJECTS = [
 SEEING_THE_SOURCE = [Subject(case, has_head=True) for case in adversaries(condition=True)]
 
 
-def batch(seed: int, size: int) -> Noised:
+def batch(seed: int, size: int, process: GaussianProcess | None = None) -> Noised:
     """Random states, times and masks; the first sample has generated positions only, the last none."""
     draw = lambda name: normal(seed, name, size, L, D)  # noqa: E731
     mask = normal(seed, "mask", size, L) < 0.25
     mask[0], mask[-1] = True, False
     x0, t = draw("x0").requires_grad_(), torch.special.ndtr(normal(seed, "t", size))
     cond = Condition(draw("anchor"), mask)
-    x_t = GaussianProcess().q_sample(x0, t, draw("eps"), cond)
+    x_t = (process or GaussianProcess()).q_sample(x0, t, draw("eps"), cond)
     return Noised(x0, x_t, t, cond, target=draw("target"), noise=draw)
 
 
@@ -280,13 +280,28 @@ def test_the_order_of_the_samples_changes_nothing_but_order(subject: Subject, se
 @given(seed=SEEDS, first=st.integers(1, 6))
 def test_parts_combine_to_the_whole(subject: Subject, seed: int, first: int) -> None:
     """The loss of a batch is that of its parts weighted by their numbers of samples, whatever the lengths of these."""
-    roles, objective = subject.roles(seed), frozen(subject.case)
-    fake, real = batch(seed, 7), batch(seed + 1, 7)
+    check_parts(subject, subject.roles(seed), (batch(seed, 7), batch(seed + 1, 7)), first)
+
+
+@pytest.mark.parametrize("subject", each([subject for subject in SUBJECTS if not subject.has_head]))
+@settings(max_examples=3, deadline=None)
+@given(seed=SEEDS, first=st.integers(1, L - 1))
+def test_parts_combine_where_each_position_has_its_noise(subject: Subject, seed: int, first: int) -> None:
+    """As many samples as positions, so that one may be taken for the other; a part has fewer."""
+    process = material.process_by_position(L)
+    roles = PositionRoles(seed, pooled=seed % 2 == 0, process=process)
+    check_parts(subject, roles, (batch(seed, L, process), batch(seed + 1, L, process)), first)
+
+
+def check_parts(subject: Subject, roles: PositionRoles | HeadRoles, states: tuple[Noised, Noised], first: int) -> None:
+    """Of the first samples, and of the others."""
+    (fake, real), objective = states, frozen(subject.case)
+    count = len(fake.t)
     whole = losses(objective, roles, fake, real)
-    parts = [torch.arange(first), torch.arange(first, 7)]
+    parts = [torch.arange(first), torch.arange(first, count)]
     each = [losses(objective, roles, rows(fake, part), rows(real, part)) for part in parts]
     for name, loss in whole.items():
-        combined = torch.stack([len(part) / 7 * found[name] for part, found in zip(parts, each, strict=True)]).sum()
+        combined = torch.stack([len(part) / count * found[name] for part, found in zip(parts, each, strict=True)]).sum()
         assert_close(combined, loss, **EXACT)
         assert_close(gradient(combined, fake.x0), gradient(loss, fake.x0), **EXACT)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import dlkit
 from dlkit.data.grammar import write_corpus
+from dlkit.generator.architecture import Architecture
 from dlkit.teachers._base import ReadOptions
 from dlkit.testing import checks
 
@@ -57,6 +58,9 @@ def weights(model: dlkit.Teacher) -> dict[str, Tensor]:
 
 def test_checkpoints_come_back(teacher: dlkit.Teacher, tmp_path: Path) -> None:
     """All of it: weights, settings of every part, what is known of the fit, and therefore the texts."""
+    parts = {"decoder": "nearest", "sampler": {"name": "ddim", "steps": 3}, "overlong": "refuse"}
+    settings = Architecture.model_validate({**teacher.architecture.model_dump(), **parts})
+    teacher = dlkit.Teacher(teacher.denoiser, teacher.tokenizer, settings, teacher.recipe)
     teacher.save_pretrained(tmp_path / "teacher")
     dlkit.export_teacher(tmp_path / "teacher", tmp_path / "checkpoint")
     again = dlkit.load_teacher(tmp_path / "checkpoint")

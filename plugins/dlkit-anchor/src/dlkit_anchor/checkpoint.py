@@ -10,7 +10,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from dlkit import backbones, spaces, teachers
+from dlkit import backbones, decoders, samplers, spaces, teachers
+from dlkit.data.sequences import Overlong
 from dlkit.data.tokenizer import Tokenizer, make_tokenizer
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion import processes
@@ -37,6 +38,9 @@ class Settings(BaseModel):
     prediction: Source = "x0"
     seq_len: int = Field(ge=8)
     fit: Fit = Fit()
+    decoder: part_of(decoders.registry)  # type: ignore[valid-type]
+    sampler: part_of(samplers.registry)  # type: ignore[valid-type]
+    overlong: Overlong = "truncate"
 
     def names(self, vocab_size: int) -> set[str]:
         """The tensors of such a teacher; no memory is taken for them."""
@@ -91,6 +95,9 @@ def read(folder: Path, options: ReadOptions) -> Original:
         settings.fit.model_dump(mode="json"),
         settings.prediction,
         settings.family,
+        settings.decoder,
+        settings.sampler,
+        settings.overlong,
     )
     return Original(folder / WEIGHTS, parts, keys, notes(parts))
 
