@@ -24,7 +24,8 @@ for seed in 0 1 2; do
     if wanted $seed; then
         student diverse-$seed diverse --seed $seed
         for s in 10 3; do row diverse-$seed-s$s "$out/diverse-$seed/student" --samples $s --limit 1024; done
-        row diverse-$seed-s64 "$out/diverse-$seed/student" --samples 64 --limit 128
+        [ -e "$out/codes-$seed.json" ] || python "$(dirname "$0")/independent.py" --model "$out/diverse-$seed/student" \
+            --data "$data" --json "$out/codes-$seed.json"
     fi
 done
 if wanted teacher; then

@@ -15,7 +15,7 @@ from dlkit.evaluation.charts import Series, line_chart
 from dlkit.evaluation.markup import Markup
 from dlkit.evaluation.picture import picture
 from dlkit.evaluation.report import read_report
-from dlkit.files import write_json, write_text
+from dlkit.files import read_json, write_json, write_text
 
 Report = dict[str, Any]
 X, Y = "distinct_valid", "exact_validity"
@@ -43,14 +43,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--picture", type=Path, required=True)
     args = parser.parse_args()
-    reports = {file.stem: read_report(file) for file in sorted(args.runs.glob("*.json"))}
+    files = sorted(args.runs.glob("*.json"))
+    reports = {file.stem: read_report(file) for file in files if not file.stem.startswith("codes-")}
+    codes = {file.stem.removeprefix("codes-"): read_json(file) for file in files if file.stem.startswith("codes-")}
     runs = {run: validations(args.runs / run) for run in RECIPES if (args.runs / run / "log.jsonl").exists()}
     seeds = sorted({name.split("-")[1] for name in reports if name.startswith("diverse-")})
     text = args.notes.read_text(encoding="utf-8")
     text += "\n## The preset's students on test\n\n" + shares(reports, seeds)
-    text += "\n## All sixty-four codes\n\n" + every_code(reports, seeds)
+    text += "\n## All sixty-four codes\n\n" + every_code(reports["teacher-s64"], codes)
     text += "\n## The ends of the curves\n\n" + ends(runs, reports)
-    write_json(args.out / "diverse.json", {"reports": reports, "validations": runs})
+    write_json(args.out / "diverse.json", {"reports": reports, "codes": codes, "validations": runs})
     write_text(args.out / "diverse.md", text)
     write_text(args.picture, picture(front(runs, reports)))
 
@@ -76,14 +78,14 @@ def shares(reports: dict[str, Report], seeds: Sequence[str]) -> str:
     return table(lines)
 
 
-def every_code(reports: dict[str, Report], seeds: Sequence[str]) -> str:
-    """Different right texts of a source among 64, which is every code once."""
-    named = {"teacher": "teacher-s64", **{f"student, seed {seed}": f"diverse-{seed}-s64" for seed in seeds}}
-    lines = [["", "right texts of 64", "different right texts of 64"]]
-    for title, name in named.items():
-        if name in reports:
-            report = reports[name]
-            lines.append([title, *(f"{64 * value(report, metric):.1f}" for metric in (Y, X))])
+def every_code(teacher: Report, codes: dict[str, dict[str, Any]]) -> str:
+    """What a student writes of each source by all its codes, and what ten of them give."""
+    head = ["", "right of 64", "different right of 64", "distinct valid, S = 10", "by independent draws"]
+    lines = [head, ["teacher", f"{64 * value(teacher, Y):.1f}", f"{64 * value(teacher, X):.1f}", "", ""]]
+    for seed, found in codes.items():
+        shown = f"{found['codes'] * found['right']:.1f}", f"{found['different_right']:.1f}"
+        tens = f"{found['without_replacement']:.3f}", f"{found['independent']:.3f}"
+        lines.append([f"student, seed {seed}", *shown, *tens])
     return table(lines)
 
 
