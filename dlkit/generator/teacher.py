@@ -1,6 +1,6 @@
 """The model that is distilled."""
 
-from typing import Self
+from typing import Any, Self
 
 from dlkit.errors import UserError
 from dlkit.generator.architecture import Architecture
@@ -37,7 +37,7 @@ class Teacher(TextModel):
     @staticmethod
     def described(family: TeacherFamily, parts: TeacherParts) -> tuple[Architecture, Recipe]:
         """What is known of the teacher in an official checkpoint, without its weights; see :meth:`from_parts`."""
-        model = {
+        model: dict[str, Any] = {
             "family": parts.family or family,
             "space": parts.space,
             "process": parts.process,
@@ -47,7 +47,7 @@ class Teacher(TextModel):
         }
         if parts.overlong is not None:
             model["overlong"] = parts.overlong
-        decoder = {} if parts.decoder is None else {"decoder": parts.decoder}
+        decoder: dict[str, Any] = {} if parts.decoder is None else {"decoder": parts.decoder}
         recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit), **decoder)
         architecture = Architecture(
             **model,
