@@ -1,9 +1,9 @@
 #!/bin/sh
 # All rows of docs/results/qqp.md. A row that is there already is not made again, so the script can be stopped and restarted.
-# usage: examples/qqp/evaluate.sh TEACHER STUDENT DATA OUT [all|student|teacher|slow]
+# usage: examples/qqp/evaluate.sh TEACHER STUDENT DATA OUT [all|student|teacher|slow|diverse]; the last is for another STUDENT
 set -eu
 teacher=$1 student=$2 data=$3 out=$4 which=${5:-all}
-case $which in all | student | teacher | slow) ;; *) echo "evaluate.sh: nothing is called '$which'" >&2 && exit 2 ;; esac
+case $which in all | student | teacher | slow | diverse) ;; *) echo "evaluate.sh: nothing is called '$which'" >&2 && exit 2 ;; esac
 mkdir -p "$out"
 
 row() { # name, model, split, further options of `dlkit eval`
@@ -21,6 +21,11 @@ if wanted student; then
         row "student-$k-mbr10" "$student" test --steps $k --mbr 10
     done
 fi
+if [ "$which" = diverse ]; then
+    row diverse-1 "$student" test --samples 3
+    row diverse-1-unseen "$student" test_unseen --samples 3
+    row diverse-1-mbr10 "$student" test --mbr 10
+fi
 if wanted teacher; then
     for k in 1 10 20 50; do
         samples=$([ $k -le 10 ] && echo 3 || echo 1)
@@ -31,6 +36,7 @@ if wanted teacher; then
         row "teacher-ddim$k-unseen" "$teacher" test_unseen --sampler ddim --steps $k --samples 1
     done
     rounded="{name: ddim, rounding: true}"
+    row teacher-ddim5-rounded "$teacher" test --sampler "$rounded" --steps 5 --samples 3
     row teacher-ddim10-rounded "$teacher" test --sampler "$rounded" --steps 10 --samples 3
     row teacher-ddim20-rounded "$teacher" test --sampler "$rounded" --steps 20
     row teacher-ddim10-rounded-unseen "$teacher" test_unseen --sampler "$rounded" --steps 10

@@ -1,11 +1,12 @@
 """Turn the reports of `evaluate.sh` into docs/results/qqp.{json,md}.
 
 python examples/qqp/results.py runs/qqp-eval/*.json --teacher runs/qqp-teacher --student runs/qqp-student \
-    --data runs/qqp-data --notes examples/qqp/notes.md --out docs/results
+    --diverse runs/qqp-diverse --data runs/qqp-data --notes examples/qqp/notes.md --out docs/results
 """
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dlkit.files import write_json, write_text
 from dlkit.generator import load_student, load_teacher
 
 SHOWN = {"name": "ddim", "steps": 10, "rounding": True}  # how the teacher wrote the sampled texts
-ROUNDS = ("source", "reference", "teacher", "teacher asked once", "student")
+ROUNDS = ("source", "reference", "teacher", "teacher asked once", "student", "student of `diverse`")
 
 
 def main() -> None:
@@ -24,12 +25,13 @@ def main() -> None:
     parser.add_argument("reports", nargs="+", type=Path)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--student", type=Path, required=True)
+    parser.add_argument("--diverse", type=Path, required=True, help="the student of the Recipe of that name")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--notes", type=Path, required=True, help="Markdown that stands above the tables")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     reports = {path.stem: read_report(path) for path in sorted(args.reports, key=_natural)}
-    samples = first_ten(args.teacher, args.student, args.data)
+    samples = first_ten(args.teacher, (args.student, args.diverse), args.data)
     write_json(args.out / "qqp.json", {"reports": reports, "samples": samples})
     write_text(args.out / "qqp.md", page(args.notes.read_text(encoding="utf-8"), reports, samples))
 
@@ -38,7 +40,7 @@ def _natural(path: Path) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
 
 
-def first_ten(teacher: Path, student: Path, data: Path) -> list[dict[str, str]]:
+def first_ten(teacher: Path, students: Sequence[Path], data: Path) -> list[dict[str, str]]:
     """The first ten test sources with the first sample of each model: nothing is chosen."""
     pairs = read_split(data, "test")[:10]
     sources = [pair.src for pair in pairs]
@@ -46,7 +48,7 @@ def first_ten(teacher: Path, student: Path, data: Path) -> list[dict[str, str]]:
     written = (
         source.generate(sources, sampler=SHOWN),
         source.generate(sources, sampler="ddim", steps=1),
-        load_student(student).generate(sources),
+        *(load_student(student).generate(sources) for student in students),
     )
     texts = zip(
         sources, (pair.refs[0] for pair in pairs), *([text for (text,) in rows] for rows in written), strict=True
