@@ -42,7 +42,7 @@ def import_teacher(path: str | Path, out: str | Path, options: ReadOptions | Non
 def export_teacher(model: str | Path, out: str | Path, family: str | None = None) -> Path:
     """Write a teacher in the official format of a family, and read it back to see what it keeps.
 
-    What the model folder says and import would not give again is told in a :class:`dlkit.errors.Notice`.
+    What its ``config.json`` says and import would not give again is told in a :class:`dlkit.errors.Notice`.
 
     Args:
         model: the teacher's folder.

@@ -26,6 +26,8 @@ from dlkit.files import write_text
 from dlkit.objectives._base import Objective
 from dlkit.part import explain, from_spec, optional_part_of, part_of, validated
 
+UNFINISHED = "unfinished"  # the context of settings that need not go together: some are to come, or all is done
+
 
 class Spec(BaseModel):
     """Frozen settings that refuse unknown keys."""
@@ -110,16 +112,16 @@ class Model(Spec):
     overlong: Literal["truncate", "refuse"] = "truncate"
 
     @model_validator(mode="after")
-    def _backbone_is_long_enough(self) -> Self:
+    def _backbone_is_long_enough(self, info: ValidationInfo) -> Self:
         most = getattr(self.backbone, "max_positions", self.seq_len)
-        if self.seq_len > most:
+        if self.seq_len > most and info.context is not UNFINISHED:
             raise ValueError(f"seq_len={self.seq_len} is more than backbone.max_positions={most}; change one of them")
         return self
 
     @model_validator(mode="after")
-    def _schedule_knows_every_position(self) -> Self:
+    def _schedule_knows_every_position(self, info: ValidationInfo) -> Self:
         known = getattr(getattr(self.process, "schedule", None), "positions", None)
-        if known not in (None, self.seq_len):
+        if known not in (None, self.seq_len) and info.context is not UNFINISHED:
             raise ValueError(f"seq_len={self.seq_len} is not the {known} positions of the schedule; change one of them")
         return self
 
@@ -224,8 +226,9 @@ class Guidance(Spec):
         return self != Guidance()
 
     @model_validator(mode="after")
-    def _fake_score_learns_without_source(self) -> Self:
-        if self.fake_score != 1.0 and self.critic == 1.0 and not self.condition_dropout:
+    def _fake_score_learns_without_source(self, info: ValidationInfo) -> Self:
+        untaught = self.fake_score != 1.0 and self.critic == 1.0 and not self.condition_dropout
+        if untaught and info.context is not UNFINISHED:
             raise ValueError(
                 f"fake_score={self.fake_score:g} asks the fake score without its source, which nothing teaches it; "
                 f"set critic={self.fake_score:g} as SiD-LSG does, or condition_dropout=0.1"
@@ -285,9 +288,6 @@ class Run(Spec):
     checkpoint_every: int = Field(default=1000, ge=1)
 
 
-UNFINISHED = "unfinished"  # the context of settings of which some are still to come: they need not go together yet
-
-
 class Recipe(Spec):
     """Every choice of fitting a teacher and distilling it.
 
@@ -319,7 +319,7 @@ class Recipe(Spec):
     objective: part_of(objectives.registry) = "sid"  # type: ignore[valid-type]
     adv: Adversary = None  # type: ignore[valid-type]
     anchor: Anchor = None  # type: ignore[valid-type]
-    codes: int | None = Field(default=None, ge=1, le=2**24)
+    codes: int | None = Field(default=None, ge=1, le=2**24, strict=True)
     decoder: part_of(decoders.registry) = "linear_head"  # type: ignore[valid-type]
     time_sampler: part_of(time_samplers.registry) = "uniform"  # type: ignore[valid-type]
     t_init: float = Field(default=0.7455, gt=0, le=1)
@@ -375,7 +375,7 @@ class Recipe(Spec):
                 "set generator_input=backward_simulation or noised_data"
             )
         if self.codes is not None:
-            raise ValueError(f"codes={self.codes} are noise of a single step; leave them out or set generator_steps=1")
+            raise ValueError(f"codes={self.codes} are noise of a single step; set codes=null or generator_steps=1")
         for objective in self._objectives:
             if objective.asks_origin:
                 name = objective.registered_name
@@ -475,8 +475,12 @@ class Recipe(Spec):
         write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False))
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> Self:
+    def from_yaml(cls, path: str | Path, record: bool = False) -> Self:
         """Read a Recipe.
+
+        Args:
+            path: of the file.
+            record: it says how a model was made; whether its settings go together is not asked again.
 
         Raises:
             UserError: the file is missing, is not YAML, or does not describe a Recipe.
@@ -487,7 +491,7 @@ class Recipe(Spec):
             raise UserError(f"cannot read the recipe {path}: {error.strerror}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-        return cls.from_dict({} if data is None else data, where=str(path))
+        return cls._read({} if data is None else data, str(path), UNFINISHED if record else None)
 
     def with_settings(self, assignments: list[str]) -> Self:
         """A copy with ``a.b=3`` assignments applied in order; values are read as YAML.

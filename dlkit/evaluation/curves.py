@@ -19,6 +19,7 @@ SHARES = frozenset({"copy", "empty", "repetition", "unique"}) | {
     "div_4",
     "exact_validity",
     "rouge_l",
+    "sacrebleu",
     "self_bleu",
 }
 

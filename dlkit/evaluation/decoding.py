@@ -81,6 +81,9 @@ def decode(
         seeds: of the noise.
         sampler, steps, decoder, batch_size, guidance: see :meth:`dlkit.generator.TextModel.generate_tokens`.
 
+    Seeds know nothing of each other: a student of few codes may begin two of them with the same one, which the samples
+    of one call of :meth:`dlkit.generator.TextModel.generate` do not.
+
     Raises:
         UserError: as :meth:`dlkit.generator.TextModel.generate_tokens`.
     """

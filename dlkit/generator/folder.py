@@ -50,7 +50,7 @@ def read_model(folder: Path, kind: str) -> tuple[Denoiser, Tokenizer, Architectu
             f"{folder}: its tokenizer has {tokenizer.vocab_size} ids, its network {architecture.vocab_size}; "
             "restore the tokenizer the model was trained with"
         )
-    return denoiser, tokenizer, architecture, Recipe.from_yaml(folder / RECIPE)
+    return denoiser, tokenizer, architecture, Recipe.from_yaml(folder / RECIPE, record=True)
 
 
 def model_folder(path: str | Path) -> Path:

@@ -20,7 +20,7 @@ class StudentSampler(Sampler):
     """
 
     t_init: float = Field(default=0.7455, gt=0.0, le=1.0)
-    codes: int | None = Field(default=None, ge=1)
+    codes: int | None = Field(default=None, ge=1, le=2**24, strict=True)
     codes_seed: int = 0
 
     @property

@@ -1,5 +1,9 @@
 """Validation during a run."""
 
+import math
+import warnings
+
+from dlkit.errors import Notice
 from dlkit.generator import TextModel
 from dlkit.metrics._base import Cases, Metric, usual_metrics
 from dlkit.training.data import HeldOut
@@ -25,10 +29,27 @@ def validate(
     flat = [token for group in tokens for ids in group for token in ids]
     padding = sum(token == model.tokenizer.pad_id for token in flat) / max(len(flat), 1)
     health = {"pad": padding, **text_health(held_out.sources, texts)}
-    return score, {metric.registered_name: score, **beside(metric, cases), **health}
+    return score, {**beside(metric, cases), **health, metric.registered_name: score}
 
 
 def beside(metric: Metric, cases: Cases) -> dict[str, float]:
-    """The other usual metrics: quality without diversity, or the other way round, says little."""
-    others = [other for other in usual_metrics() if other.registered_name != metric.registered_name]
-    return {other.registered_name: other.score(cases) for other in others if other.needs <= cases.offers}
+    """The other usual metrics: quality without diversity, or the other way round, says little.
+
+    Nobody asked for them, so one that fails, a plugin's perhaps, is left out with a :class:`dlkit.errors.Notice`.
+    """
+    values: dict[str, float] = {}
+    for other in usual_metrics():
+        name = other.registered_name
+        if name == metric.registered_name or not other.needs <= cases.offers:
+            continue
+        try:
+            value = float(other.score(cases))
+        except Exception as error:
+            warnings.warn(f"validation goes on without metric {name!r}: {one_line(error)}", Notice, stacklevel=2)
+            continue
+        values |= {name: value} if math.isfinite(value) else {}
+    return values
+
+
+def one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,9 +1,9 @@
 #!/bin/sh
 # All runs and reports of docs/results/diverse.md. What is there already is not made again, and a run that was stopped goes on.
-# usage: examples/diverse/measure.sh TEACHER DATA OUT [all|teacher|front|SEED]
+# usage: examples/diverse/measure.sh TEACHER DATA OUT [all|teacher|front|0|1|2]
 set -eu
 teacher=$1 data=$2 out=$3 which=${4:-all}
-case $which in all | teacher | front | [0-9]*) ;; *) echo "measure.sh: nothing is called '$which'" >&2 && exit 2 ;; esac
+case $which in all | teacher | front | 0 | 1 | 2) ;; *) echo "measure.sh: nothing is called '$which'" >&2 && exit 2 ;; esac
 mkdir -p "$out"
 
 student() { # name, recipe, further options of `dlkit distill`
@@ -43,5 +43,6 @@ if wanted front; then # other recipes, validated as often and on as many texts
     student sid demo $seen --set objective.mu=1.2 --set objective.detach_scores=false --set adv=true --set weights.b_adv_theta=0.05 \
         --set weights.b_adv_psi=0.05
     student dmd demo $seen --set "stages=[{steps: 300, objective: {name: ode_regression, pairs: 19200, steps: 5}}, {steps: 360}]"
-    student all-noise diverse --set codes=null
+    student all-noise diverse --set codes=null --set anchor.pairs=32768 --set "stages=[{steps: 300, weights: {a_sd: 1.0}, \
+        objective: {name: ode_regression, pairs: 32768, steps: 5, tokens: 1.0}}, {steps: 300}]"
 fi

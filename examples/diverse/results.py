@@ -29,7 +29,7 @@ NAMES = {
 }
 RECIPES = {
     "diverse-0": "diverse",
-    "all-noise": "diverse, all noise",
+    "all-noise": "diverse, all noise, half as long",
     "demo": "demo",
     "dmd": "regression, then DMD",
     "sid": "SiD 1.2 and adversary",
