@@ -104,8 +104,6 @@ def validated(model: type[Model], data: Any, where: str) -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error, model)}") from None
-    except UserError as error:  # of a part below
-        raise UserError(f"{where}: {error}") from None
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -264,6 +264,26 @@ def test_the_original_hears_nothing_it_need_not(command: Command, run: Path, tmp
     assert "dlkit" not in json.loads((tmp_path / "out" / "training_args.json").read_text())
 
 
+@pytest.mark.parametrize(
+    ("own", "complaint"),
+    [
+        ({"decoder": "nope"}, "dlkit: decoders: nothing is called 'nope'"),
+        ({"sampler": 5}, "dlkit: samplers: expected a name or settings"),
+        ({"overlong": "often"}, "dlkit.overlong: "),
+        ({"decodr": "nearest"}, "unknown key 'dlkit.decodr'; did you mean 'decoder'?"),
+    ],
+)
+def test_wrong_settings_of_our_own_are_told_with_their_file(
+    own: dict[str, Any], complaint: str, command: Command, run: Path, tmp_path: Path
+) -> None:
+    file = run / "training_args.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dlkit": own}))
+    code, out, err = command("import", run, "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert f"{file}: {complaint}" in err
+
+
 def test_what_a_format_does_not_keep_is_said_in_one_line(
     command: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -320,6 +320,17 @@ def test_damaged_folders(folder: Path, damage: tuple[Callable[[Path], Any], str]
     told_in_one_line(lambda: load(folder), complaint)
 
 
+def test_a_record_need_not_go_together(folder: Path) -> None:
+    """What a run did is not asked again when its model writes; the same settings as a request are refused."""
+    file = folder / "recipe.yaml"
+    file.write_text(file.read_text().replace("generator_input: noise", "generator_input: noised_data"))
+    assert load(folder).generate(["a dog"])
+    with pytest.raises(UserError, match="generator_input=noised_data"):
+        Recipe.from_yaml(file)
+    file.write_text(file.read_text().replace("generator_input: noised_data", "generator_input: noisy"))
+    told_in_one_line(lambda: load(folder), "generator_input")
+
+
 @pytest.mark.parametrize("vocab_size", [10_000_000, 9])
 def test_a_network_is_not_built_before_its_weights_are_known_to_fit(
     vocab_size: int, folder: Path, monkeypatch: pytest.MonkeyPatch

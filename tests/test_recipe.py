@@ -158,6 +158,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"adv": {"head": "mean_pol"}},
         "discriminators: nothing is called 'mean_pol'; did you mean 'mean_pool' or 'attention_pool'?",
     ),
+    ({"codes": True}, "codes: Input should be a valid integer"),
+    ({"codes": 2**25}, "codes: Input should be less than or equal to 16777216 (got 33554432)"),
     ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1 (got 0)"),
     ({"batch_size": "many"}, "batch_size: Input should be a valid integer"),
     ({"batch_size": 10**6}, "batch_size: Input should be less than or equal to 65536 (got 1000000)"),
@@ -478,3 +480,17 @@ def test_an_update_plan_by_name(name: str, steps: int, shared: bool) -> None:
 def test_an_unknown_update_plan_is_told() -> None:
     with pytest.raises(UserError, match="plan: there is no update plan 'dmd3'; did you mean 'dmd2'"):
         Recipe(plan="dmd3")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ["guidance.fake_score=2", "objective=sid", "objective.mu=1.2", "guidance.critic=2"],
+        ["model.seq_len=1024", "model.backbone=diffuseq", "model.backbone.max_positions=1024"],
+    ],
+)
+def test_settings_must_go_together_in_the_end_only(assignments: list[str]) -> None:
+    """Whatever is written out on the way; without the last one they do not."""
+    Recipe().with_settings(assignments)
+    with pytest.raises(UserError):
+        Recipe().with_settings(assignments[:1])

@@ -133,7 +133,7 @@ class DiffuseqRun:
         """
         folder = path if path.is_dir() else path.parent
         data = read_json(folder / ARGUMENTS)
-        arguments = validated(Arguments, data, str(folder / ARGUMENTS))
+        arguments = _arguments(data, str(folder / ARGUMENTS))
         file = _choose(path, step) if path.is_dir() else path
         named = _EMA.fullmatch(file.name)
         others = len(checkpoints(folder)) - 1 if path.is_dir() else 0
@@ -195,3 +195,11 @@ def _choose(folder: Path, step: int | None) -> Path:
         steps = ", ".join(str(s) for s in sorted({key[0] for key in found}))
         raise UserError(f"{folder} has no checkpoint of step {step}; give --step with one of {steps}")
     return found[max(key for key in found if step in (None, key[0]))]
+
+
+def _arguments(data: Any, where: str) -> Arguments:
+    try:
+        return validated(Arguments, data, where)
+    except UserError as error:  # that of a part does not know the file
+        told = str(error)
+        raise UserError(told if told.startswith(where) else f"{where}: dlkit: {told}") from None

@@ -1,15 +1,17 @@
 """Validation during a run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dlkit.errors import UserError
+from dlkit.errors import Notice, UserError
 from dlkit.generator import load_teacher
 from dlkit.metrics._base import Cases
 from dlkit.metrics.bleu import Bleu
 from dlkit.metrics.copy_rate import CopyRate
 from dlkit.metrics.self_bleu import SelfBleu
+from dlkit.training import validation
 from dlkit.training.data import HeldOut
 from dlkit.training.validation import check, validate
 
@@ -68,3 +70,31 @@ def test_a_metric_whose_needs_are_not_met_is_refused(data: Path) -> None:
     check(held_out, SelfBleu(), 2)
     with pytest.raises(UserError, match="metric 'self_bleu' needs two or more samples"):
         check(held_out, SelfBleu(), 1)
+
+
+@pytest.mark.parametrize("wrong", [RuntimeError("no such file"), UserError("not today"), None])
+def test_a_metric_that_nobody_asked_for_stops_nothing(
+    wrong: Exception | None, teacher: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left out with a notice that names it; a number that is none is left out as well."""
+
+    class Broken(Bleu):
+        registered_name = "broken"
+
+        def score(self, cases: Cases) -> Any:
+            if wrong is None:
+                return None
+            raise wrong
+
+    class Endless(Bleu):
+        registered_name = "endless"
+
+        def score(self, cases: Cases) -> float:
+            return float("inf")
+
+    model, held_out = load_teacher(teacher), HeldOut.read(data, "valid", 2)
+    monkeypatch.setattr(validation, "usual_metrics", lambda: [Broken(), Endless(), SelfBleu()])
+    with pytest.warns(Notice, match="without metric 'broken'"):
+        _, values = validate(model, held_out, Bleu(), 2, 1, 0)
+    assert {"bleu", "self_bleu"} <= values.keys()
+    assert not {"broken", "endless"} & values.keys()
