@@ -15,8 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "inductor"))
 
+import hypothesis
 import jaxtyping
 import pytest
+
+# The first call of anything in torch is slow, and any call is on a busy core: a deadline would test the machine.
+hypothesis.settings.register_profile("dlkit", deadline=None)
+hypothesis.settings.load_profile("dlkit")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -144,6 +144,7 @@ def test_what_goes_wrong_in_a_plugin_is_told_by_its_name(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.usefixtures("teacher")
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere does not exist; give a folder with"):
         dlkit.load_teacher(tmp_path / "nowhere", family="diffuseq")
