@@ -177,7 +177,7 @@ def test_positions_may_be_missing(command: Command, tmp_path: Path) -> None:
     assert_same(state_of(load_teacher(tmp_path / "t")), expected(weights()))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     heads=st.integers(1, 3),
     columns=st.integers(1, 4),

@@ -72,7 +72,7 @@ def guided_score(network: World, w: float, x_t: Tensor, t: Tensor, cond: Conditi
     return score
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(20, 1950), st.floats(-2.0, 6.0), st.sampled_from(TARGETS))
 def test_guided_predictions_are_those_of_the_guided_density(seed: int, index: int, w: float, said: Target) -> None:
     """In every parameterisation, whichever the network puts out."""

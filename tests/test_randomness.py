@@ -13,7 +13,7 @@ from dlkit.randomness import Stream, hash64, truncated
 
 INDICES = st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=8)
 MASK = 2**64 - 1
-few = settings(max_examples=30, deadline=None)  # no deadline: the first call of anything in torch is slow
+few = settings(max_examples=30)
 
 
 def words(stream: Stream, index: int, count: int) -> list[int]:

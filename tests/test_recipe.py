@@ -301,7 +301,7 @@ RECIPES = st.builds(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(RECIPES)
 def test_what_is_written_is_read(made: Recipe) -> None:
     assert Recipe.from_dict(made.to_dict()) == made

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlkit.data.pairs import Pair
@@ -153,7 +153,6 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     assert len(orders) == 25
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 50), SEEDS, st.integers(1, 12))
 def test_batches_are_the_epochs_in_a_row(n: int, batch_size: int, seed: int, steps: int) -> None:
     stream = torch.cat([batch_indices(n, batch_size, step, seed) for step in range(steps)])

@@ -72,7 +72,7 @@ def test_an_embedding_is_its_own_token_to_nearest_alone(space: EmbeddingSpace) -
     assert not torch.equal(decoder("linear_head").decode(space.embed(ids), space), ids)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from([0.0, 1e-300, 1e-9]), st.integers(0, 10**6))
 def test_without_heat_logits_is_linear_head(temperature: float, seed: int) -> None:
     torch.manual_seed(seed)

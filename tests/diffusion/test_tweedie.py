@@ -22,7 +22,7 @@ SEEDS = st.integers(0, 10**6)
 NEAR = st.floats(-9, -1).map(lambda power: 10.0**power)
 TIMES = st.one_of(st.floats(0, 1), NEAR, NEAR.map(lambda t: 1 - t))
 process_of = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
-some = settings(max_examples=25, deadline=None)
+some = settings(max_examples=25)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def batch(seed: int) -> tuple[Tensor, Tensor]:
 
 
 @every_head
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_what_stands_at_given_positions_changes_no_logit(spec: object, seed: int) -> None:
     head, (features, mask) = build(spec), batch(seed)
@@ -55,7 +55,7 @@ def test_what_stands_at_given_positions_changes_no_logit(spec: object, seed: int
 
 
 @every_head
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 10**6), extra=st.integers(1, 3))
 def test_more_given_positions_and_other_samples_change_no_logit(spec: object, seed: int, extra: int) -> None:
     head, (features, mask) = build(spec), batch(seed)

@@ -28,7 +28,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     return load_teacher(base / "teacher")
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.integers(1, 4), st.integers(1, 3))
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, n: int, k: int) -> None:
     texts = lambda size: data.draw(st.lists(ANY_TEXT, min_size=size, max_size=size))  # noqa: E731

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dlkit.kernels.best_token import best_token
 from live_memory import LiveMemory
 
-few = settings(max_examples=40, deadline=None)  # no deadline: the first call of anything in torch is slow
+few = settings(max_examples=40)
 
 
 @few

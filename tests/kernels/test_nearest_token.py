@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dlkit.kernels.nearest_token import nearest_token
 
-few = settings(max_examples=40, deadline=None)  # no deadline: the first call of anything in torch is slow
+few = settings(max_examples=40)
 
 
 @few

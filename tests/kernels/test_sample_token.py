@@ -11,7 +11,7 @@ from torch import Tensor
 from dlkit.kernels.sample_token import restrict, sample_token
 from dlkit.randomness import Stream
 
-few = settings(max_examples=60, deadline=None)  # no deadline: the first call of anything in torch is slow
+few = settings(max_examples=60)
 
 counted = st.lists(st.integers(1, 6), min_size=1, max_size=7)  # small whole weights: sums are exact and ties common
 temperatures, shares = st.floats(0.05, 20.0), st.floats(0.01, 1.0)

@@ -50,7 +50,7 @@ def test_all_metrics_are_here_and_described() -> None:
         assert part().spec()["name"] == name
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(text, min_size=2, max_size=5), st.lists(text.filter(str.split), min_size=1, max_size=3).map(tuple))
 def test_every_metric_lies_between_0_and_1(samples: list[str], references: tuple[str, ...]) -> None:
     for name in USUAL:
@@ -64,7 +64,7 @@ def test_a_long_sentence_scores_1_against_itself(sentence: str) -> None:
         assert get(name)().score(cases) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(text, min_size=2, max_size=5), st.randoms(use_true_random=False))
 def test_the_order_of_samples_does_not_matter(samples: list[str], rng: random.Random) -> None:
     shuffled = rng.sample(samples, len(samples))
@@ -72,7 +72,7 @@ def test_the_order_of_samples_does_not_matter(samples: list[str], rng: random.Ra
         assert get(name)().score(one(samples)) == pytest.approx(get(name)().score(one(shuffled))), name
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.sampled_from("abc"), min_size=6, max_size=6).map(" ".join), min_size=2, max_size=5))
 def test_self_bleu_ignores_the_order_of_samples_of_one_length(samples: list[str]) -> None:
     assert get("self_bleu")().score(one(samples)) == pytest.approx(get("self_bleu")().score(one(samples[::-1])))

@@ -27,14 +27,14 @@ def nltk_bleu(hypothesis: str, references: list[str]) -> float:
         )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(few_words, st.lists(few_words, min_size=1, max_size=3))
 def test_bleu_is_nltks(hypothesis: str, references: list[str]) -> None:
     ours = bleu(Sentence.of(hypothesis), [Sentence.of(text) for text in references])
     assert ours == pytest.approx(nltk_bleu(hypothesis, references), abs=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(few_words, min_size=2, max_size=11))
 def test_mbr_takes_what_nltk_and_numpy_take(samples: list[str]) -> None:
     # to the last bit: otherwise the choice between two samples of equal gain would fall by rounding
@@ -45,7 +45,7 @@ def test_mbr_takes_what_nltk_and_numpy_take(samples: list[str]) -> None:
     assert mbr_select(samples) == matrix.sum(-1).argmax()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(odd_words.map(" ".join), st.lists(odd_words.map(" ".join), min_size=1, max_size=3))
 def test_rouge_l_is_torchmetrics(hypothesis: str, references: list[str]) -> None:
     rouge_score = pytest.importorskip("torchmetrics.functional.text.rouge").rouge_score

@@ -97,7 +97,7 @@ def exact_score(real: Gaussian, x_t: Tensor, t: Tensor) -> Tensor:
     return PROCESS.convert(real.denoise(PROCESS, x_t, t), x_t, t, "x0", "score")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(SEEDS, st.floats(0.02, 0.98))
 def test_score_projection(seed: int, t: float) -> None:
     """E[u.s*(x_t)] = E[u.grad log q(x_t | x_0)] for any u: beyond 5 standard errors lies 1 case in 1.7 million."""
@@ -161,7 +161,7 @@ def test_descent_reaches_the_teacher(case: dict[str, Any], schedule: str) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(schedule=st.sampled_from(list(SCHEDULES)), seed=SEEDS)
 def test_descent_reaches_the_teacher_from_anywhere_near(case: dict[str, Any], schedule: str, seed: int) -> None:
     check_descent(case, schedule, seed)
@@ -177,7 +177,7 @@ def test_the_quick_descents_are_of_each_objective_and_schedule() -> None:
 # --- what each gradient is
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(SEEDS, st.sampled_from(["kl", "kl_sigma2"]))
 def test_diff_instruct_descends_the_integral_of_kl(seed: int, weight: str) -> None:
     """Its gradient is that of mean_t w(t) KL(student_t | teacher_t), w(t) = 1 or sigma_t^2."""
@@ -313,7 +313,7 @@ def noise(t: float, std: float) -> tuple[float, float, float]:
 STARTS = {"mean": st.floats(-3, 3), "std": st.floats(0.1, 8), "t": st.floats(0.01, 0.95)}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(mu=st.floats(-0.5, 2), **STARTS)
 def test_the_flow_of_sid(mu: float, mean: float, std: float, t: float) -> None:
     """The formulas in its docstring, with their factors."""
@@ -323,7 +323,7 @@ def test_the_flow_of_sid(mu: float, mean: float, std: float, t: float) -> None:
     assert on_the_line(Sid(mu=mu, weight="none"), (mean, std), t) == pytest.approx((d_mean, d_std), rel=1e-6, abs=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(**STARTS)
 def test_the_flow_of_dmd_always_goes_the_right_way(mean: float, std: float, t: float) -> None:
     s2, v, u = noise(t, std)
@@ -331,7 +331,7 @@ def test_the_flow_of_dmd_always_goes_the_right_way(mean: float, std: float, t: f
     assert on_the_line(Dmd(weight="none"), (mean, std), t) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(**STARTS)
 def test_the_flow_of_fisher(mean: float, std: float, t: float) -> None:
     s2, v, u = noise(t, std)
@@ -339,7 +339,7 @@ def test_the_flow_of_fisher(mean: float, std: float, t: float) -> None:
     assert on_the_line(Fisher(weight="none"), (mean, std), t) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(**STARTS)
 def test_the_flow_of_moment_matching_is_half_that_of_dmd(mean: float, std: float, t: float) -> None:
     """Its critic stands half-way between the student's denoiser and the teacher's."""

@@ -214,7 +214,7 @@ def test_no_objective_and_no_head_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("subject", each(SUBJECTS))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(seed=SEEDS)
 def test_what_stands_at_given_positions_never_changes_a_loss(subject: Subject, seed: int) -> None:
     """Neither a value, nor a gradient; and the gradient there is zero."""
@@ -236,7 +236,7 @@ def test_what_stands_at_given_positions_never_changes_a_loss(subject: Subject, s
 
 
 @pytest.mark.parametrize("subject", each(SUBJECTS))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(seed=SEEDS, extra=st.integers(1, 4))
 def test_more_given_positions_never_change_a_loss(subject: Subject, seed: int, extra: int) -> None:
     roles, objective = subject.roles(seed), made(subject.case)
@@ -263,7 +263,7 @@ def test_more_given_positions_never_change_a_loss(subject: Subject, seed: int, e
 
 
 @pytest.mark.parametrize("subject", each([*SUBJECTS, *SEEING_THE_SOURCE]))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(seed=SEEDS)
 def test_the_order_of_the_samples_changes_nothing_but_order(subject: Subject, seed: int) -> None:
     roles, objective = subject.roles(seed), made(subject.case)
@@ -276,7 +276,7 @@ def test_the_order_of_the_samples_changes_nothing_but_order(subject: Subject, se
 
 
 @pytest.mark.parametrize("subject", each([*SUBJECTS, *SEEING_THE_SOURCE]))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(seed=SEEDS, first=st.integers(1, 6))
 def test_parts_combine_to_the_whole(subject: Subject, seed: int, first: int) -> None:
     """The loss of a batch is that of its parts weighted by their numbers of samples, whatever the lengths of these."""
@@ -284,7 +284,7 @@ def test_parts_combine_to_the_whole(subject: Subject, seed: int, first: int) -> 
 
 
 @pytest.mark.parametrize("subject", each([subject for subject in SUBJECTS if not subject.has_head]))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(seed=SEEDS, first=st.integers(1, L - 1))
 def test_parts_combine_where_each_position_has_its_noise(subject: Subject, seed: int, first: int) -> None:
     """As many samples as positions, so that one may be taken for the other; a part has fewer."""
@@ -308,7 +308,7 @@ def check_parts(subject: Subject, roles: PositionRoles | HeadRoles, states: tupl
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("case", [{"name": name} for name in BY_POSITION], ids=lambda case: case["name"])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=SEEDS, share=st.floats(-1, 1))
 def test_halves_of_a_text_combine_by_their_counts(
     case: dict[str, Any], reduction: Reduction, seed: int, share: float
@@ -342,7 +342,7 @@ def step(objective: Objective, seed: int) -> Tensor:
     return torch.autograd.grad(loss, fake.x0)[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, st.floats(-3, 3), st.sampled_from(WEIGHTS), st.sampled_from(REDUCTIONS))
 def test_sid_with_detached_scores_is_dmd(seed: int, mu: float, weight: Weight, reduction: Reduction) -> None:
     """Bit for bit, for any mu."""
@@ -352,7 +352,7 @@ def test_sid_with_detached_scores_is_dmd(seed: int, mu: float, weight: Weight, r
     assert found.any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, st.sampled_from(["kl", "kl_sigma2"]), st.sampled_from(REDUCTIONS), st.sampled_from(["time_bins", "none"]))
 def test_f_distill_with_reverse_kl_is_diff_instruct(
     seed: int, weight: Any, reduction: Reduction, normalise: Any
@@ -361,7 +361,7 @@ def test_f_distill_with_reverse_kl_is_diff_instruct(
     assert_close(step(distill, seed), step(DiffInstruct(weight=weight, reduction=reduction), seed), **EXACT)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(SEEDS)
 def test_sid_with_live_scores_is_not_dmd(seed: int) -> None:
     """The identities above compare something: gradients through the networks' inputs are there and differ."""

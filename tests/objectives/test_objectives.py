@@ -168,7 +168,7 @@ def test_losses_push_the_right_way_in_float32(loss: Any) -> None:
         assert sign * float(torch.autograd.grad(value.sum(), logits)[0]) > 0
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.floats(0.1, 9.0))
 def test_the_best_logit_is_the_log_ratio(ratio: float) -> None:
     """Real and generated text of densities ratio and 1: binary cross-entropy is flat at log(ratio)."""

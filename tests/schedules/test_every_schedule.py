@@ -21,7 +21,7 @@ from dlkit.schedules._table import TableSchedule
 from schedules.every import NAMES, SETTINGS, at, has_corner, schedule
 
 every = pytest.mark.parametrize("name", NAMES)
-few = settings(max_examples=25, deadline=None)  # no deadline: the first call of anything in torch is slow
+few = settings(max_examples=25)
 INSIDE = st.floats(1e-3, 1.0 - 1e-3)
 
 

@@ -8,7 +8,7 @@ from dlkit.errors import UserError
 from dlkit.schedules._respacing import kept_by, space_timesteps
 from dlkit.schedules.sqrt import SqrtSchedule
 
-few = settings(max_examples=100, deadline=None)
+few = settings(max_examples=100)
 
 
 @few

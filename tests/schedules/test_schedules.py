@@ -35,7 +35,7 @@ FIRST_AND_LAST_BETA = {  # of 2000 steps
     PwLinSchedule: (0.01005, 0.01),
     TruncCosSchedule: (math.sin(0.05 / 1.1 * math.pi) ** 2, 0.75),
 }
-few = settings(max_examples=40, deadline=None)  # no deadline: the first call of anything in torch is slow
+few = settings(max_examples=40)
 TIMES = st.floats(1e-4, 1.0)
 
 

@@ -24,7 +24,7 @@ from schedules.every import NAMES, at, schedule
 D = 3
 every = pytest.mark.parametrize("name", NAMES)
 exploding = pytest.mark.parametrize("name", ["geometric", "karras"])
-few = settings(max_examples=20, deadline=None)  # no deadline: the first call of anything in torch is slow
+few = settings(max_examples=20)
 TIME = st.floats(1e-3, 1.0)
 
 

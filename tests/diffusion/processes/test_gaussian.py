@@ -16,7 +16,7 @@ PROCESSES = [
 ]
 TIME = st.floats(0.001, 1.0)
 PAIR = st.tuples(TIME, TIME).map(sorted).filter(lambda pair: pair[1] - pair[0] > 1e-4)
-few = settings(max_examples=30, deadline=None)  # no deadline: the first call of anything in torch is slow
+few = settings(max_examples=30)
 process_of = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.schedule.registered_name)
 
 

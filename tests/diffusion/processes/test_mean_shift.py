@@ -21,7 +21,7 @@ M = torch.tensor([0.5, -2.0, 3.0, 0.0], dtype=torch.float64)
 CENTRED, SHIFTED = GaussianProcess(), MeanShift().around(M)
 TIME = st.floats(0.001, 1.0)
 PAIR = st.tuples(TIME, TIME).map(sorted).filter(lambda pair: pair[1] - pair[0] > 1e-4)
-few = settings(max_examples=30, deadline=None)  # no deadline: the first call of anything in torch is slow
+few = settings(max_examples=30)
 
 
 def state(*shape: int, seed: int = 0) -> Tensor:
