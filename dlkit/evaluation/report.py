@@ -73,11 +73,17 @@ def markdown_table(rows: Sequence[Row] | Sequence[Model]) -> str:
     models = [row.to_dict() if isinstance(row, Row) else row for row in rows]
     names = columns(models)
     heads = ["model", "calls", "sources × samples", *(COLUMNS.get(name, name) for name in names), "seconds a text"]
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    body = []
     for row in models:
         texts = f"{row['n_sources']} × {row['num_samples']}" + (f", MBR {row['mbr']}" if row["mbr"] else "")
         cells = [*(_cell(row, name) for name in names), f"{row['seconds_per_sample']:.2g}"]
-        lines.append([row["name"].replace("|", "\\|"), str(row["nfe"]), texts, *cells])
+        body.append([row["name"].replace("|", "\\|"), str(row["nfe"]), texts, *cells])
+    return markdown(heads, body)
+
+
+def markdown(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown: names to the left, numbers to the right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -12,21 +12,16 @@ from statistics import mean
 from typing import Any
 
 from dlkit.evaluation.charts import Series, line_chart
+from dlkit.evaluation.comparison import COLUMNS
 from dlkit.evaluation.markup import Markup
 from dlkit.evaluation.picture import picture
-from dlkit.evaluation.report import read_report
+from dlkit.evaluation.report import markdown, read_report
 from dlkit.files import read_json, write_json, write_text
 
 Report = dict[str, Any]
 X, Y = "distinct_valid", "exact_validity"
 TARGETS = (("exact_validity", 10), ("bleu", 10), ("distinct_valid", 10), ("div_4", 3), ("div_4", 10), ("copy_rate", 10))
-NAMES = {
-    "exact_validity": "exact validity",
-    "bleu": "BLEU",
-    "distinct_valid": "distinct valid",
-    "div_4": "div-4",
-    "copy_rate": "copies",
-}
+METRICS = ("exact_validity", "bleu", "distinct_valid", "div_4", "copy_rate")
 RECIPES = {
     "diverse-0": "diverse",
     "all-noise": "diverse, all noise, half as long",
@@ -69,36 +64,36 @@ def value(report: Report, name: str) -> float:
 
 def shares(reports: dict[str, Report], seeds: Sequence[str]) -> str:
     """Every target: the teacher, each seed, their mean and what share of the teacher it is."""
-    lines = [["metric", "teacher", *(f"seed {seed}" for seed in seeds), "mean", "share of the teacher"]]
+    head, lines = ["metric", "teacher", *(f"seed {seed}" for seed in seeds), "mean", "share of the teacher"], []
     for name, samples in TARGETS:
         teacher = value(reports[f"teacher-s{samples}"], name)
         students = [value(reports[f"diverse-{seed}-s{samples}"], name) for seed in seeds]
         cells = [f"{number:.3f}" for number in (teacher, *students, mean(students))]
-        lines.append([f"{NAMES[name]}, S = {samples}", *cells, f"{mean(students) / teacher:.1%}"])
-    return table(lines)
+        lines.append([f"{COLUMNS[name]}, S = {samples}", *cells, f"{mean(students) / teacher:.1%}"])
+    return markdown(head, lines)
 
 
 def every_code(teacher: Report, codes: dict[str, dict[str, Any]]) -> str:
     """What a student writes of each source by all its codes, and what ten of them give."""
     head = ["", "right of 64", "different right of 64", "distinct valid, S = 10", "by independent draws"]
-    lines = [head, ["teacher", f"{64 * value(teacher, Y):.1f}", f"{64 * value(teacher, X):.1f}", "", ""]]
+    lines = [["teacher", f"{64 * value(teacher, Y):.1f}", f"{64 * value(teacher, X):.1f}", "", ""]]
     for seed, found in codes.items():
         shown = f"{found['codes'] * found['right']:.1f}", f"{found['different_right']:.1f}"
         tens = f"{found['without_replacement']:.3f}", f"{found['independent']:.3f}"
         lines.append([f"student, seed {seed}", *shown, *tens])
-    return table(lines)
+    return markdown(head, lines)
 
 
 def ends(runs: dict[str, list[dict[str, Any]]], reports: dict[str, Report]) -> str:
     """The best validation of each recipe, and the teacher's samplers."""
-    lines = [["", "updates", "seconds", *NAMES.values()]]
+    head, lines = ["", "updates", "seconds", *(COLUMNS[name] for name in METRICS)], []
     for run, validated in runs.items():
         best = max(validated, key=lambda line: line[X])
         updates = sum(max(v["step"] for v in validated if v["stage"] == k) for k in range(best["stage"])) + best["step"]
-        lines.append([RECIPES[run], str(updates), f"{best['seconds']:.0f}", *(f"{best[name]:.3f}" for name in NAMES)])
+        lines.append([RECIPES[run], str(updates), f"{best['seconds']:.0f}", *(f"{best[name]:.3f}" for name in METRICS)])
     for name, report in teachers(reports):
-        lines.append([f"teacher, {name}", "", "", *(f"{value(report, metric):.3f}" for metric in NAMES)])
-    return table(lines)
+        lines.append([f"teacher, {name}", "", "", *(f"{value(report, metric):.3f}" for metric in METRICS)])
+    return markdown(head, lines)
 
 
 def teachers(reports: dict[str, Report]) -> list[tuple[str, Report]]:
@@ -123,12 +118,6 @@ def front(runs: dict[str, list[dict[str, Any]]], reports: dict[str, Report]) -> 
         )
     title = "Exact validity against distinct valid (S = 10), along each run"
     return line_chart(title, series, x_label="distinct valid", size=(760, 480))
-
-
-def table(lines: Sequence[Sequence[str]]) -> str:
-    head, *body = lines
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *body))
 
 
 if __name__ == "__main__":

@@ -12,17 +12,12 @@ from statistics import mean
 from typing import Any
 
 from dlkit.evaluation.charts import Series, line_chart
+from dlkit.evaluation.comparison import COLUMNS
 from dlkit.evaluation.picture import picture
+from dlkit.evaluation.report import markdown
 from dlkit.files import write_json, write_text
 
-METRICS = {
-    "exact_validity": "exact validity",
-    "bleu": "BLEU",
-    "distinct_valid": "distinct valid",
-    "div_4": "div-4",
-    "self_bleu": "self-BLEU",
-    "copy_rate": "copies",
-}
+METRICS = ("exact_validity", "bleu", "distinct_valid", "div_4", "self_bleu", "copy_rate")
 Row = dict[str, Any]
 
 
@@ -69,7 +64,7 @@ def average(rows: list[Row], name: str) -> float:
 
 def table(arms: dict[str, list[Row]]) -> str:
     """Means over seeds with their ranges."""
-    head = ["arm", "rate", "updates", "seeds", *METRICS.values()]
+    head = ["arm", "rate", "updates", "seeds", *(COLUMNS[name] for name in METRICS)]
     cell: Callable[[list[Row], str], str] = lambda rows, name: (  # noqa: E731
         f"{average(rows, name):.3f} ({min(metric(r, name) for r in rows):.2f}–{max(metric(r, name) for r in rows):.2f})"
     )
@@ -84,18 +79,13 @@ def rates(rows: list[Row]) -> str:
     """What the choice of the rate was made by: the score on the validation split."""
     first = min(row["seed"] for row in rows)
     found = sorted((row for row in rows if row["seed"] == first), key=lambda row: (row["arm"], -row["rate"]))
-    head = ["arm", "rate", "best update", "distinct valid, validation", *list(METRICS.values())[:3]]
+    head = ["arm", "rate", "best update", "distinct valid, validation", *(COLUMNS[name] for name in METRICS[:3])]
     body = [
         [r["arm"], f"{r['rate']:g}", str(r["best"]["step"]), f"{r['best']['score']:.3f}"]
-        + [f"{metric(r, name):.3f}" for name in list(METRICS)[:3]]
+        + [f"{metric(r, name):.3f}" for name in METRICS[:3]]
         for r in found
     ]
     return markdown(head, body)
-
-
-def markdown(head: list[str], body: list[list[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def front(arms: dict[str, list[Row]]) -> Any:
