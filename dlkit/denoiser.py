@@ -2,16 +2,16 @@
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from dlkit.diffusion.condition import Condition
-from dlkit.diffusion.parameterization import Source, Target
+from dlkit.diffusion.parameterization import LOGITS, Source, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
-from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.spaces._base import TokenSpace
 
 X0: AbstractSet[str] = frozenset({"x0"})
 
@@ -23,7 +23,7 @@ class Prediction:
     Attributes:
         x0: estimate of E[x0 | x_t].
         value: the same in another parameterisation, if ``to`` asked for one; otherwise x0.
-        logits: over the vocabulary, if wanted: the network's own, or what the space's head reads in x0.
+        logits: over the vocabulary, if wanted: the network's own, or what the space reads in x0.
         features: hidden states for discriminator heads, if wanted.
     """
 
@@ -39,15 +39,23 @@ class Denoiser(nn.Module):
     Args:
         space: tokens <-> states.
         process: the forward process; owns alpha, sigma and Tweedie. If it learns its prior's mean, the space gets one.
-        backbone: ``forward(x, time, taps) -> (output, features)``.
-        prediction: what the output is. For ``logits`` it is a state all the same, which the space's head reads.
+            If its schedule learns, its weights are a part of this module.
+        backbone: see :class:`dlkit.backbones._base.Backbone`.
+        prediction: what the output is. Where it is logits and the backbone has none of its own, the output is a state
+            all the same, which the space reads.
+
+    Attributes:
+        schedule: the weights of a schedule that learns, else None.
     """
 
+    schedule: nn.Module | None
+
     def __init__(
-        self, space: EmbeddingSpace, process: GaussianProcess, backbone: nn.Module, prediction: Source = "x0"
+        self, space: TokenSpace, process: GaussianProcess, backbone: nn.Module, prediction: Source = "x0"
     ) -> None:
         super().__init__()
         self.space, self._process, self.backbone = space, process, backbone
+        self.schedule = process.noise_schedule.weights()
         self.prediction: Source = prediction
         if process.learns_mean:
             space.learn_mean()
@@ -58,13 +66,27 @@ class Denoiser(nn.Module):
 
         The score of nearly clean states is huge, and logits that mean the same x0 are many.
         """
-        special: dict[Source, Target] = {"score": "eps", "logits": "x0"}
+        special: dict[Source, Target] = {"score": "eps", **dict.fromkeys(LOGITS, "x0")}
         return special.get(self.prediction, self.prediction)  # type: ignore[return-value]
 
     @property
     def process(self) -> GaussianProcess:
-        """The forward process, around the mean that the space holds."""
-        return self._process.around(self.space.mean_embed)
+        """The forward process, around the mean that the space holds and with the schedule's weights."""
+        process = self._process.around(self.space.mean_embed)
+        return process if self.schedule is None else process.under(process.noise_schedule.holding(self.schedule))
+
+    @property
+    def self_conditions(self) -> bool:
+        """Whether the network takes an earlier estimate of x0 beside the state."""
+        return getattr(self.backbone, "self_conditions", False)
+
+    @property
+    def two_times(self) -> bool:
+        """Whether the network takes a second time: it then predicts the mean of x0 over the way from one to the other.
+
+        That is the D_{s,t} of :mod:`dlkit.diffusion.flow_map`; with one time alone it is E[x0 | x_s].
+        """
+        return getattr(self.backbone, "two_times", False)
 
     def forward(
         self,
@@ -72,23 +94,41 @@ class Denoiser(nn.Module):
         t: Float[Tensor, " b"],
         cond: Condition | None,
         *,
+        self_cond: Float[Tensor, "b l d"] | None = None,
+        end: Float[Tensor, " b"] | None = None,
+        evidence: float = 1.0,
         to: Target | None = None,
         want: AbstractSet[str] = X0,
         taps: tuple[int, ...] = (-1,),
     ) -> Prediction:
         """See :meth:`predict`."""
         x_t = x_t if cond is None else cond.apply(x_t)
-        time = self.process.noise_schedule.network_time(t)
-        x_in = self.process.network_input(x_t, t, cond)
-        output, features = self.backbone(x_in, time, taps if "features" in want else None)
-        output = self.space.logits(output) if self.prediction == "logits" else output
-        convert = partial(self.process.convert, output, x_t, t, self.prediction, table=self.space.table)
-        x0 = convert("x0")
-        value = x0 if to is None else convert(to)
-        logits = None
-        if "logits" in want:
-            logits = output if self.prediction == "logits" else self.space.logits(x0)
-        return Prediction(x0, value, logits, features)
+        process = self.process
+        schedule = process.noise_schedule
+        x_in = process.network_input(x_t, t, cond)
+        more = {} if self_cond is None else {"self_cond": self_cond}
+        more |= {} if end is None else {"end": schedule.network_time(end)}
+        output, features = self.backbone(x_in, schedule.network_time(t), taps if "features" in want else None, **more)
+        logits = self._logits(output, x_t, t, evidence) if self.prediction in LOGITS else None
+        source: Target = self.prediction if logits is None else "x0"  # type: ignore[assignment]
+        value = output if logits is None else self.space.mean(logits).to(x_t.dtype)
+        x0 = process.convert(value, x_t, t, source, "x0")
+        asked = x0 if to is None else process.convert(value, x_t, t, source, to)
+        if "logits" not in want:
+            logits = None
+        elif logits is None:
+            logits = self.space.logits(x0)
+        return Prediction(x0, asked, logits, features)
+
+    def _logits(
+        self, output: Float[Tensor, "b l n"], x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], evidence: float
+    ) -> Float[Tensor, "b l v"]:
+        """What the output says of the tokens; with prior logits, and what the state itself says."""
+        logits = output if getattr(self.backbone, "own_logits", False) else self.space.logits(output)
+        if self.prediction == "logits":
+            return logits
+        process = self.process
+        return logits + evidence * self.space.evidence(x_t, process.alpha(t, x_t), process.sigma(t, x_t))
 
     def predict(
         self,
@@ -96,6 +136,9 @@ class Denoiser(nn.Module):
         t: Float[Tensor, " b"],
         cond: Condition | None,
         *,
+        self_cond: Float[Tensor, "b l d"] | None = None,
+        end: Float[Tensor, " b"] | None = None,
+        evidence: float = 1.0,
         to: Target | None = None,
         want: AbstractSet[str] = X0,
         taps: tuple[int, ...] = (-1,),
@@ -106,23 +149,24 @@ class Denoiser(nn.Module):
             x_t: noisy state.
             t: schedule times in (0, 1].
             cond: given positions; None where all are free.
+            self_cond: an earlier estimate of x0, for a network that ``self_conditions``.
+            end: the time on the way to which x0 is averaged, for a network of ``two_times``.
+            evidence: share of the state's own likelihood in the logits, where they are prior logits.
             to: fill ``value`` with this parameterisation.
             want: any of x0, logits, features.
             taps: the layers whose hidden states are the features, side by side; negative counts from the end.
         """
-        return self(x_t, t, cond, to=to, want=want, taps=taps)
+        return self(x_t, t, cond, self_cond=self_cond, end=end, evidence=evidence, to=to, want=want, taps=taps)
 
     def frozen_predict(
         self,
         x_t: Float[Tensor, "b l d"],
         t: Float[Tensor, " b"],
         cond: Condition | None,
-        *,
-        want: AbstractSet[str] = X0,
-        taps: tuple[int, ...] = (-1,),
+        **options: Any,
     ) -> Prediction:
         """:meth:`predict` with the same storage but detached parameters: gradients reach the input and stop there."""
-        return frozen_call(self, x_t, t, cond, want=want, taps=taps)
+        return frozen_call(self, x_t, t, cond, **options)
 
 
 def frozen_call(module: nn.Module, *args: object, **kwargs: object):

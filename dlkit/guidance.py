@@ -1,6 +1,7 @@
 """Classifier-free guidance: a denoiser led away from what it says without the source."""
 
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -39,12 +40,13 @@ class Guided(Denoiser):
         to: Target | None = None,
         want: AbstractSet[str] = X0,
         taps: tuple[int, ...] = (-1,),
+        **options: Any,
     ) -> Prediction:
         """See :meth:`dlkit.denoiser.Denoiser.predict`. Raises ``ValueError`` where there is no condition to lead by."""
         if cond is None:
             raise ValueError("guidance needs a condition; call the network itself where there is none")
-        told = super().forward(x_t, t, cond, to=to, want=want - {"logits"}, taps=taps)
-        free = super().forward(x_t, t, cond.dropped(null_state(self, self.null_id)), to=to)
+        told = super().forward(x_t, t, cond, to=to, want=want - {"logits"}, taps=taps, **options)
+        free = super().forward(x_t, t, cond.dropped(null_state(self, self.null_id)), to=to, **options)
         x0 = self._led(free.x0, told.x0)
         value = x0 if to is None else self._led(free.value, told.value)
         logits = self.space.logits(x0) if "logits" in want else None
@@ -63,4 +65,4 @@ def guided(denoiser: Denoiser, scale: float, null_id: int) -> Denoiser:
 
 def null_state(denoiser: Denoiser, null_id: int) -> Float[Tensor, " d"]:
     """What stands at a given position where there is no source."""
-    return denoiser.space.table[null_id]
+    return denoiser.space.state(null_id)

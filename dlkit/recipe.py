@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from dlkit import backbones, decoders, metrics, objectives, spaces, teachers
+from dlkit.data.sequences import Layout
 from dlkit.diffusion import processes, time_samplers
 from dlkit.diffusion.parameterization import Source
 from dlkit.errors import UserError
@@ -94,10 +95,12 @@ class Model(Spec):
     """What ``dlkit train`` builds. Distillation takes all of it from the teacher.
 
     Attributes:
-        family: how the teacher is fitted.
+        family: how the teacher is fitted. What is not said of the rest is what the family usually has.
         space, process, backbone: its parts.
         prediction: what the backbone learns to put out; everything else sees x0, whatever it is.
-        seq_len: positions of source and target together.
+        layout: ``pairs`` of source and target, or text without a source: ``padded``, one text in each sequence, or
+            ``packed``, texts one after another, cut where a sequence ends.
+        seq_len: positions of a sequence, source and target together.
         tokenizer: a file or folder, a hub name, or ``train:wordpiece:8192``.
         overlong: what to do with a text that does not fit.
     """
@@ -107,9 +110,18 @@ class Model(Spec):
     process: part_of(processes.registry) = "gaussian"  # type: ignore[valid-type]
     backbone: part_of(backbones.registry) = "diffuseq"  # type: ignore[valid-type]
     prediction: Source = "x0"
+    layout: Layout = "pairs"
     seq_len: int = Field(default=128, ge=8)
     tokenizer: str = "bert-base-uncased"
     overlong: Literal["truncate", "refuse"] = "truncate"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_parts_of_the_family(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "family" not in data:
+            return data
+        family = from_spec(teachers.registry, data["family"])
+        return {**family.usual, **data, "family": family}
 
     @model_validator(mode="after")
     def _backbone_is_long_enough(self, info: ValidationInfo) -> Self:

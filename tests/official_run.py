@@ -47,7 +47,7 @@ def weights(seed: int = 0, dim: int = 4, vocab_size: int = len(WORDS), **sizes: 
     """A state as the original writes it: trained entries are parameters, and the two names of the tied table differ."""
     torch.manual_seed(seed)
     spec = DiffuseqSpec(**{**SIZES, **sizes})  # type: ignore[arg-type]
-    denoiser = Denoiser(EmbeddingSpace(vocab_size, dim), GaussianProcess(), spec.build(dim))
+    denoiser = Denoiser(EmbeddingSpace(vocab_size, dim), GaussianProcess(), spec.build(dim, vocab_size))
     state = official_order(denoiser.state_dict())
     state["lm_head.weight"] = state["lm_head.weight"] + 0.5
     return OrderedDict(

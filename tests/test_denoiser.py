@@ -22,7 +22,7 @@ ALL = frozenset({"x0", "logits", "features"})
 def denoiser() -> Denoiser:
     torch.manual_seed(0)
     spec = DiffuseqSpec(layers=2, hidden=8, heads=2, ff=16, time_dim=6, max_positions=10)
-    return Denoiser(EmbeddingSpace(11, 4), GaussianProcess(), spec.build(4)).eval()
+    return Denoiser(EmbeddingSpace(11, 4), GaussianProcess(), spec.build(4, 11)).eval()
 
 
 @pytest.fixture

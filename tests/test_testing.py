@@ -103,7 +103,7 @@ class BatchMean(Backbone):
     layers: int = 1
     hidden: int = 8
 
-    def build(self, dim: int) -> nn.Module:
+    def build(self, dim: int, vocab_size: int) -> nn.Module:
         return BatchMeanNetwork(self, dim)  # type: ignore[arg-type]
 
 

@@ -167,6 +167,6 @@ class DiffuseqSpec(Backbone):
             raise ValueError(f"hidden={self.hidden} is not a multiple of heads={self.heads}")
         return self
 
-    def build(self, dim: int) -> DiffuseqBackbone:
+    def build(self, dim: int, vocab_size: int) -> DiffuseqBackbone:
         """A network for states of width ``dim``."""
         return DiffuseqBackbone(self, dim)

@@ -20,6 +20,7 @@ from dlkit.data.tokenizer import Tokenizer
 from dlkit.errors import UserError
 
 Overlong = Literal["truncate", "refuse"]
+Layout = Literal["pairs", "padded", "packed"]
 
 CHUNK = 8192  # pairs tokenised at once: bounds the memory that lists of ids take
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dlkit.kernels.nearest_token import Metric
 from dlkit.part import Part
 
 ELEMENTS = 1 << 20
@@ -22,9 +23,8 @@ class Readable(Protocol):
         """Number of tokens."""
         ...
 
-    @property
-    def table(self) -> Float[Tensor, "v d"]:
-        """The state of every token."""
+    def nearest(self, x: Float[Tensor, "b l d"], metric: Metric = "l2") -> Int[Tensor, "b l"]:
+        """The token whose state is nearest."""
         ...
 
     def logits(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l v"]:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from dlkit.decoders import register
 from dlkit.decoders._base import Decoder, Readable
-from dlkit.kernels.nearest_token import Metric, nearest_token
+from dlkit.kernels.nearest_token import Metric
 
 
 @register(
@@ -25,4 +25,4 @@ class Nearest(Decoder):
     def decode(
         self, x: Float[Tensor, "b l d"], space: Readable, u: Float[Tensor, "b l"] | None = None
     ) -> Int[Tensor, "b l"]:
-        return nearest_token(x, space.table, metric=self.metric)
+        return space.nearest(x, self.metric)

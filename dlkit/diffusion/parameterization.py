@@ -10,12 +10,17 @@ With x = alpha x0 + sigma eps, n = alpha^2 + sigma^2, D = alpha sigma' - sigma a
     score       -eps / sigma                (x + sigma^2 y) / alpha      -sigma y
     velocity    alpha' x0 + sigma' eps      (sigma' x - sigma y) / D     (alpha y - alpha' x) / D
     logits      over the tokens             softmax(y) E                 as from that x0
+    prior_logits  those without x           softmax(y + log p(x | w)) E  as from that x0
 
 Nothing here takes alpha^2 + sigma^2 for 1, and nothing is divided but by what has to be: by sigma where only x0 is
 known, by alpha where only the noise is, and by n or D, which do not vanish with them, for v and velocity. v is that of
 Salimans & Ho 2022 (arXiv 2202.00512, section 4); velocity is dx/dt of the probability-flow ODE, what flow matching
 learns (Lipman et al. 2022, arXiv 2210.02747). Predictions are means given x, and all of this is linear in them: it
 holds for means as it does for a single x0 and eps.
+
+Logits are turned into states by the space (``TokenSpace.mean``). With prior logits the network says how likely each
+token w is given the rest of the text, and its own state's likelihood log N(x; alpha e_w, sigma^2) is added, which is
+known exactly (``TokenSpace.evidence``; Gulrajani & Hashimoto 2023, Plaid, arXiv 2305.18619).
 
 At an end of the schedule a part can be lost, and counts as 0 so that nothing becomes NaN: eps and score where
 sigma = 0 and only x0 is known, x0 where alpha = 0 and only the noise is, and the share in a velocity of what has an
@@ -31,9 +36,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 Target = Literal["x0", "eps", "v", "score", "velocity"]
-Source = Literal["x0", "eps", "v", "score", "velocity", "logits"]
+Source = Literal["x0", "eps", "v", "score", "velocity", "logits", "prior_logits"]
 TARGETS: tuple[Target, ...] = ("x0", "eps", "v", "score", "velocity")
-SOURCES: tuple[Source, ...] = (*TARGETS, "logits")
+LOGITS: tuple[Source, ...] = ("logits", "prior_logits")
+SOURCES: tuple[Source, ...] = (*TARGETS, *LOGITS)
 
 Coefficient = Float[Tensor, " *b"]
 
@@ -103,11 +109,6 @@ class Level:
         p = torch.where(d_alpha.isinf(), d_alpha.sign(), d_alpha * unit)
         q = torch.where(d_sigma.isinf(), d_sigma.sign(), d_sigma * unit)
         return p, torch.where(largest == 0.0, 1.0, q), unit
-
-
-def mean_embedding(logits: Float[Tensor, "b l v"], table: Float[Tensor, "v d"]) -> Float[Tensor, "b l d"]:
-    """softmax(logits) E: the x0 that a distribution over tokens stands for."""
-    return logits.softmax(-1) @ table
 
 
 def _divisor(coefficient: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ class Protocol(Scoring):
             guidance=guidance,
             device=device_name(model.device),
             threads=torch.get_num_threads(),
-            precision=str(model.denoiser.space.table.dtype).removeprefix("torch."),
+            precision=str(model.denoiser.space.like.dtype).removeprefix("torch."),
             reference_text=settled.reference_text,
             metrics=metric_definitions(more_metrics),
             settings=metric_settings(more_metrics),

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field, model_validator
 
 from dlkit import backbones, decoders, samplers, spaces, teachers
+from dlkit.data.sequences import Layout
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion import processes
 from dlkit.diffusion.parameterization import Source
@@ -19,7 +20,7 @@ class Architecture(Spec):
     Attributes:
         family, space, process, backbone, decoder, sampler: parts; the sampler is the one used when none is named.
         prediction: what the backbone puts out.
-        vocab_size, seq_len, overlong: the text side.
+        vocab_size, seq_len, overlong, layout: the text side.
         condition_dropout: share of texts that the network was trained on without their source; guidance needs some.
     """
 
@@ -33,6 +34,7 @@ class Architecture(Spec):
     vocab_size: int = Field(ge=1, le=10_000_000)
     seq_len: int = Field(ge=8)
     overlong: Literal["truncate", "refuse"] = "truncate"
+    layout: Layout = "pairs"
     condition_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -49,9 +51,14 @@ class Architecture(Spec):
             raise ValueError(f"seq_len={self.seq_len} is not the {known} positions of the schedule")
         return self
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether a text has a source."""
+        return self.layout == "pairs"
+
     def build(self, seed: int = 0) -> Denoiser:
         """A network with fresh weights, a function of the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             space = self.space.build(self.vocab_size)
-            return Denoiser(space, self.process, self.backbone.build(space.dim), self.prediction)
+            return Denoiser(space, self.process, self.backbone.build(space.dim, space.vocab_size), self.prediction)

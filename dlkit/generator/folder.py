@@ -20,7 +20,6 @@ from dlkit.recipe import Recipe
 
 WEIGHTS = "model.safetensors"
 RECIPE = "recipe.yaml"
-TIED = "space.lm_head.weight"
 
 
 def read_model(folder: Path, kind: str) -> tuple[Denoiser, Tokenizer, Architecture, Recipe]:
@@ -90,8 +89,9 @@ Shapes = dict[str, tuple[int, ...]]
 def _implied(architecture: Architecture) -> Shapes:
     """The tensors that a network of this architecture has; no memory is taken for them."""
     with torch.device("meta"):
-        state = architecture.build().state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in state.items() if name != TIED}
+        denoiser = architecture.build()
+    state = denoiser.state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if name not in aliases(denoiser)}
 
 
 @contextlib.contextmanager
@@ -126,7 +126,12 @@ def _refuse_differences(wanted: Shapes, found: Shapes, file: Path) -> None:
 def _load_weights(denoiser: Denoiser, file: Path) -> None:
     with _reading(file):
         state = load_file(file)
-    denoiser.load_state_dict({**state, TIED: state["space.word_embedding.weight"]})
+    denoiser.load_state_dict({**state, **{name: state[of] for name, of in aliases(denoiser).items()}})
+
+
+def aliases(denoiser: Denoiser) -> dict[str, str]:
+    """Entries of the state that a folder does not store, and which entry each is."""
+    return {f"space.{name}": f"space.{of}" for name, of in denoiser.space.aliases.items()}
 
 
 def _some(names: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
 from dlkit.files import atomic_folder, write_json
 from dlkit.generator.architecture import Architecture
-from dlkit.generator.folder import RECIPE, TIED, WEIGHTS, model_folder, read_model
+from dlkit.generator.folder import RECIPE, WEIGHTS, aliases, model_folder, read_model
 from dlkit.guidance import guided
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.part import from_spec, plugins_of
@@ -56,7 +56,7 @@ class TextModel:
 
     @property
     def device(self) -> torch.device:
-        return self.denoiser.space.table.device
+        return self.denoiser.space.device
 
     def to(self, device: str | torch.device) -> Self:
         """Move the weights."""
@@ -180,13 +180,17 @@ class TextModel:
         for part in torch.arange(len(wanted)).split(batch_size):
             ids, mask = rows[wanted[part]].to(self.device), masks[wanted[part]].to(self.device)
             own = keys[part].to(self.device)
-            cond = Condition(denoiser.space.embed(ids), mask)
-            noise = _noise(Stream(seed, "generate"), own, tuple(cond.anchor.shape[1:]))
+            cond = self.condition(ids, mask)
+            noise = _noise(Stream(seed, "generate"), own, (ids.shape[1], denoiser.space.dim))
             if codes is not None:
                 noise = _beginning(noise, starts[part].to(self.device), codes)
             x = chosen.sample(denoiser, cond, noise, observe)
             written += _where(self.read(x, own, seed, reader), mask)
         return _grouped(written, num_samples)
+
+    def condition(self, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Condition:
+        """What is given of texts with these tokens; nothing where the model writes without a source."""
+        return Condition(self.denoiser.space.embed(ids) if self.architecture.is_conditional else None, mask)
 
     def read(
         self, x: Float[Tensor, "b l d"], keys: Int[Tensor, " b"], seed: int = 0, decoder: Decoder | None = None
@@ -245,7 +249,7 @@ class TextModel:
         state = {
             name: (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
             for name, tensor in self.denoiser.state_dict().items()
-            if name != TIED
+            if name not in aliases(self.denoiser)
         }
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
         write_json(folder / "config.json", self.config())

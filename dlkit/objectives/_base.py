@@ -12,7 +12,7 @@ from dlkit.denoiser import Prediction
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.part import Part
-from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.spaces._base import TokenSpace
 
 Terms = dict[str, Float[Tensor, ""]]
 ORIGIN = "origin"
@@ -29,14 +29,12 @@ class Needs:
             :class:`dlkit.objectives.ode_regression.OdeRegression`, and no critic learns in its stage.
         path: with the teacher's samples: the student is asked on the way from noise to text, not at the noise.
         log_ratio: the discriminator's logit must be log(p_real / p_generated), which not every adversary learns.
-        state: kinds of state it can work on.
     """
 
     roles: frozenset[str]
     data: str = "none"
     path: bool = False
     log_ratio: bool = False
-    state: frozenset[str] = frozenset({"gaussian"})
 
     @property
     def critic(self) -> bool:
@@ -87,7 +85,7 @@ class Roles(Protocol):
     """The networks of a turn. Who is trainable in it is not the objective's business."""
 
     process: GaussianProcess
-    space: EmbeddingSpace
+    space: TokenSpace
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
         """The teacher's prediction; its parameters never get a gradient, nor does its input without ``graph``."""

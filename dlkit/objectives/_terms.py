@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.spaces._base import TokenSpace
 
 
 def denoising(
@@ -36,7 +36,7 @@ def per_sample(values: Float[Tensor, "b *l"], mask: Bool[Tensor, "b l"]) -> Floa
 
 
 def token_error(
-    x0: Float[Tensor, "b l d"], target: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"], space: EmbeddingSpace
+    x0: Float[Tensor, "b l d"], target: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"], space: TokenSpace
 ) -> Float[Tensor, " b"]:
     """Cross-entropy of the target's tokens under the logits of x0, mean over masked positions.
 
@@ -51,7 +51,7 @@ def fitted(
     x0: Float[Tensor, "b l d"],
     target: Float[Tensor, "b l d"],
     mask: Bool[Tensor, "b l"],
-    space: EmbeddingSpace,
+    space: TokenSpace,
     tokens: float,
 ) -> dict[str, Float[Tensor, ""]]:
     """The square error to a target and, with weight ``tokens``, the error of its tokens; means over the batch."""

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlkit.errors import UserError
 from dlkit.part import Part
@@ -38,6 +38,18 @@ class Schedule(Part):
     @abstractmethod
     def t_min(self) -> float:
         """The lowest noisy time the network is trained at."""
+
+    def weights(self) -> nn.Module | None:
+        """What the schedule learns, new or, if it holds some, its own; None where its settings say all."""
+        return None
+
+    def holding(self, weights: nn.Module) -> Self:
+        """This schedule with weights, to which gradients go. Raises ``TypeError`` where it learns nothing."""
+        raise TypeError(f"the schedule {self.registered_name!r} learns nothing")
+
+    def for_vocabulary(self, vocab_size: int) -> "Schedule":
+        """This schedule for texts of so many different tokens; the same for all but those that count them."""
+        return self
 
     @abstractmethod
     def alpha(self, t: Times) -> Coefficients:

@@ -1,15 +1,94 @@
 """What a space is."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
-from torch import nn
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
+from dlkit.errors import UserError
+from dlkit.kernels.nearest_token import Metric
 from dlkit.part import Part
 
 
-class Space(Part):
-    """Settings of a module between tokens and states, which must have all that ``EmbeddingSpace`` has."""
+class TokenSpace(nn.Module):
+    """Tokens and the states that stand for them: rows e_w of a table E, which need not exist as a tensor.
+
+    Attributes:
+        mean_embed: the mean m of the prior N(m, I) where a process learns one (DiffuSeq-v2), else None.
+        aliases: entries of the state dictionary that are another entry's tensor, and are not stored.
+    """
+
+    mean_embed: nn.Parameter | None
+    aliases: ClassVar[dict[str, str]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("mean_embed", None)
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Width d of a state."""
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of tokens V."""
+
+    @property
+    @abstractmethod
+    def like(self) -> Tensor:
+        """A tensor with the device and the type of the states."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.like.device
 
     @abstractmethod
-    def build(self, vocab_size: int) -> nn.Module:
+    def embed(self, ids: Int[Tensor, "*b l"]) -> Float[Tensor, "*b l d"]:
+        """e_w of each token."""
+
+    def state(self, token: int) -> Float[Tensor, " d"]:
+        """e_w of one token."""
+        return self.embed(torch.tensor([token], device=self.device))[0]
+
+    @abstractmethod
+    def logits(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l v"]:
+        """How well each token fits each clean state."""
+
+    @abstractmethod
+    def mean(self, logits: Float[Tensor, "b l v"]) -> Float[Tensor, "b l d"]:
+        """softmax(logits) E: the x0 that a distribution over tokens stands for."""
+
+    @abstractmethod
+    def evidence(
+        self, x_t: Float[Tensor, "b l d"], alpha: Float[Tensor, "b *m"], sigma: Float[Tensor, "b *m"]
+    ) -> Float[Tensor, "b l v"]:
+        """log p(x_t | w) = log N(x_t; alpha e_w, sigma^2 I) but for what is the same for every token.
+
+        Args:
+            x_t: noisy states.
+            alpha, sigma: shaped to multiply them.
+        """
+
+    @abstractmethod
+    def nearest(self, x: Float[Tensor, "b l d"], metric: Metric = "l2") -> Int[Tensor, "b l"]:
+        """The token whose state is nearest, in distance or in angle."""
+
+    def rounded(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        """The token state nearest to each state; no gradient goes back through it."""
+        return self.embed(self.nearest(x)).detach().to(x.dtype)
+
+    def learn_mean(self) -> None:
+        """Give the prior a mean. Raises ``UserError`` where that makes no sense."""
+        raise UserError(f"process: the states of {type(self).__name__} have no mean to learn; choose process=gaussian")
+
+
+class Space(Part):
+    """Settings of a :class:`TokenSpace`."""
+
+    @abstractmethod
+    def build(self, vocab_size: int) -> TokenSpace:
         """A space for that many tokens."""

@@ -1,32 +1,30 @@
 """Token embeddings as the continuous state."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from dlkit.kernels.nearest_token import nearest_token
 from dlkit.spaces import register
 from dlkit.spaces._base import Space
+from dlkit.spaces._table import TableSpace
 
 
-class EmbeddingSpace(nn.Module):
+class EmbeddingSpace(TableSpace):
     """x0 = E[w]: one row of a table for each token; ``lm_head`` reads states through the same table plus a bias.
 
     Parameters carry the names of the original DiffuSeq network.
-
-    Attributes:
-        mean_embed: the mean m of the prior N(m, I) where a process learns one (DiffuSeq-v2), else None.
     """
 
-    mean_embed: nn.Parameter | None
+    aliases: ClassVar[dict[str, str]] = {"lm_head.weight": "word_embedding.weight"}
 
     def __init__(self, vocab_size: int, dim: int) -> None:
         super().__init__()
         self.word_embedding = nn.Embedding(vocab_size, dim)
         self.lm_head = nn.Linear(dim, vocab_size)
         self.lm_head.weight = self.word_embedding.weight
-        self.register_parameter("mean_embed", None)
 
     def learn_mean(self) -> None:
         """Give the prior a mean, drawn from N(0, 1/sqrt(d)) as the original does, if it has none yet."""
@@ -34,28 +32,16 @@ class EmbeddingSpace(nn.Module):
             self.mean_embed = nn.Parameter(torch.randn(self.dim, device=self.table.device) * self.dim**-0.5)
 
     @property
-    def dim(self) -> int:
-        return self.word_embedding.embedding_dim
-
-    @property
-    def vocab_size(self) -> int:
-        return self.word_embedding.num_embeddings
-
-    @property
     def table(self) -> Float[Tensor, "v d"]:
         """The embedding of every token."""
         return self.word_embedding.weight
 
-    def embed(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
+    def embed(self, ids: Int[Tensor, "*b l"]) -> Float[Tensor, "*b l d"]:
         return self.word_embedding(ids)
 
     def logits(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l v"]:
         """x E^T + bias."""
         return self.lm_head(x)
-
-    def rounded(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        """The embedding nearest to each state; no gradient goes back through it."""
-        return self.embed(nearest_token(x, self.table)).detach().to(x.dtype)
 
 
 @register(

@@ -46,5 +46,5 @@ class Starter(Backbone):
     layers: int = Field(default=6, ge=1)
     hidden: int = Field(default=256, ge=1)
 
-    def build(self, dim: int) -> Network:
+    def build(self, dim: int, vocab_size: int) -> Network:
         return Network(self, dim)

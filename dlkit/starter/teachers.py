@@ -24,7 +24,7 @@ class Starter(TeacherFamily):
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:
         embedded = denoiser.space.embed(batch.ids)
         cond = Condition(embedded, batch.mask)
-        x_t = denoiser.process.q_sample(embedded, batch.t, batch.eps_t, cond)
+        x_t = denoiser.process.q_sample(embedded, batch.t, batch.normal("eps_t"), cond)
         x0 = denoiser.predict(x_t, batch.t, cond).x0
         tokens = F.cross_entropy(denoiser.space.logits(x0).mT, batch.ids, reduction="none")
         return {"mse": (embedded - x0).square().mean((1, 2)), "tokens": self.token_weight * tokens.mean(1)}

@@ -1,7 +1,7 @@
 """What a teacher family is."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,20 +22,23 @@ KeyStatus = Literal["used", "ignored", "missing", "unused"]
 
 @dataclass(frozen=True)
 class FitBatch:
-    """What one evaluation of a teacher's training loss is made of; every random number is drawn beforehand.
+    """What one evaluation of a teacher's training loss is made of.
 
     Attributes:
         ids: tokens; mask: True where the text is generated.
-        t: times; eps_0, eps_t: standard normal states.
-        u: uniforms that choose the tokens that the process absorbs; none are needed if it absorbs none.
+        t: times.
+        normal: standard normal states [b l d] by the name of their use; a function of each sample alone. They are drawn
+            where they are asked for, since one may be as large as everything else.
+        uniform: uniforms on (0, 1) of a shape [b ...] likewise.
+        done: updates before this one.
     """
 
     ids: Int[Tensor, "b l"]
     mask: Bool[Tensor, "b l"]
     t: Float[Tensor, " b"]
-    eps_0: Float[Tensor, "b l d"]
-    eps_t: Float[Tensor, "b l d"]
-    u: Float[Tensor, "b l"] | None = None
+    normal: Callable[[str], Float[Tensor, "b l d"]]
+    uniform: Callable[..., Float[Tensor, "b ..."]]
+    done: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,15 @@ class TeacherFamily(Part):
 
     Attributes:
         checkpoints: what an official checkpoint is, in words: "a run folder with ..."; empty if none can be read.
+        usual: settings of a Recipe's ``model`` section that teachers of this family have unless others are named.
     """
 
     checkpoints: ClassVar[str] = ""
+    usual: ClassVar[dict[str, Any]] = {}
+
+    def lr_scale(self, name: str, parameter: Tensor) -> float:
+        """What the learning rate of a parameter of the :class:`dlkit.denoiser.Denoiser` is multiplied by."""
+        return 1.0
 
     @abstractmethod
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:

@@ -155,7 +155,7 @@ class _Parts:
         """Official names of the network's tensors, with those in dlkit and their shapes; no memory is taken."""
         with torch.device("meta"):
             space = self.space.build(self.vocab_size)
-            state = Denoiser(space, self.process, self.backbone.build(space.dim)).state_dict()
+            state = Denoiser(space, self.process, self.backbone.build(space.dim, space.vocab_size)).state_dict()
         return {official_name(name): (name, tuple(tensor.shape)) for name, tensor in state.items()}
 
 

@@ -62,7 +62,7 @@ class Diffuseq(TeacherFamily):
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:
         process, space = denoiser.process, denoiser.space
         x_mean = space.embed(batch.ids)
-        x_start = sigma_0_noised(x_mean, process.sigma_0, batch.eps_0)
+        x_start = sigma_0_noised(x_mean, process.sigma_0, batch.normal("eps_0"))
         cond = Condition(x_start, batch.mask)
         x_t = cond.apply(noised(process, x_start, batch))
         found = denoiser.predict(x_t, batch.t, cond, to=denoiser.learned).value
@@ -84,14 +84,8 @@ class Diffuseq(TeacherFamily):
 
 def noised(process: GaussianProcess, x0: Float[Tensor, "b l d"], batch: FitBatch) -> Float[Tensor, "b l d"]:
     """x_t at the batch's times, with the tokens absorbed that its uniforms choose."""
-    x_t = process.q_sample(x0, batch.t, batch.eps_t)
-    return process.absorb(x_t, process.noise_schedule.sigma(batch.t), lambda: _given(batch.u))
-
-
-def _given(u: Float[Tensor, "b l"] | None) -> Float[Tensor, "b l"]:
-    if u is None:
-        raise ValueError("a process that absorbs tokens needs the uniforms u of the batch")
-    return u
+    x_t = process.q_sample(x0, batch.t, batch.normal("eps_t"))
+    return process.absorb(x_t, process.noise_schedule.sigma(batch.t), lambda: batch.uniform("absorb", x0.shape[1]))
 
 
 def official_state(denoiser: Denoiser) -> dict[str, Tensor]:

@@ -87,7 +87,7 @@ def denoiser(backbone: nn.Module | None = None, forward: GaussianProcess | None 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         space = EmbeddingSpace(VOCABULARY, DIM)
-        network = backbone or recipe().model.backbone.build(DIM)
+        network = backbone or recipe().model.backbone.build(DIM, VOCABULARY)
         return Denoiser(space, forward or process(), network).eval()
 
 
@@ -105,8 +105,13 @@ def normal(name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Float[
     return Stream(0, f"testing/{name}").normal(torch.arange(BATCH), *(shape or (LENGTH, DIM))).to(dtype)
 
 
+def anchor(dtype: torch.dtype = torch.float32) -> Float[Tensor, "b l d"]:
+    """States of the given positions."""
+    return normal("anchor", dtype=dtype)
+
+
 def condition(dtype: torch.dtype = torch.float32) -> Condition:
-    return Condition(normal("anchor", dtype=dtype), mask())
+    return Condition(anchor(dtype), mask())
 
 
 def seeded(build: Any, *arguments: Any, seed: int = 0) -> Any:

@@ -15,7 +15,7 @@ WANT = frozenset({"x0", "features"})
 
 
 def built(part: Backbone, seed: int = 0) -> Denoiser:
-    return material.denoiser(material.seeded(part.build, material.DIM, seed=seed))
+    return material.denoiser(material.seeded(part.build, material.DIM, material.VOCABULARY, seed=seed))
 
 
 def predicted(denoiser: Denoiser, x: Tensor | None = None, rows: slice = slice(None)) -> Prediction:
@@ -40,7 +40,7 @@ def predicts_x0_and_features(part: Backbone) -> None:
 def takes_other_sizes(part: Backbone) -> None:
     """Shorter sequences, single samples and another width of the state are taken."""
     for dim, length in ((material.DIM, 1), (material.DIM + 3, 5), (16, material.LENGTH)):
-        network = material.seeded(part.build, dim).eval()
+        network = material.seeded(part.build, dim, material.VOCABULARY).eval()
         x0, _ = network(torch.ones(1, length, dim), torch.ones(1, dtype=torch.float64), None)
         require_like(x0, f"x0 of one sample with {length} positions of width {dim}", (1, length, dim), torch.float32)
 

@@ -78,8 +78,7 @@ def recipe_of(part: Objective) -> dict[str, Any]:
 
 def noised(scene: Scene, name: str, grad: bool = False) -> Noised:
     """States at the times of :func:`dlkit.testing._material.times`, the last positions of longer ones."""
-    whole = material.condition(torch.float64)
-    cond = Condition(whole.anchor[:, -scene.positions :], whole.mask[:, -scene.positions :])
+    cond = Condition(material.anchor(torch.float64)[:, -scene.positions :], material.mask()[:, -scene.positions :])
     normal = lambda use: material.normal(use, dtype=torch.float64)[:, -scene.positions :]  # noqa: E731
     x0 = cond.apply(normal(name)).requires_grad_(grad)
     target, t = cond.apply(normal(f"{name}/target")), material.times()
@@ -197,7 +196,8 @@ def _pulled(part: Objective, scene: Scene, order: Sequence[int] | None = None) -
 
 def elsewhere(state: Noised) -> Noised:
     """Other states at the given positions."""
-    cond = Condition(state.cond.anchor + 1.0, state.cond.mask)
+    anchor = state.cond.anchor
+    cond = Condition(None if anchor is None else anchor + 1.0, state.cond.mask)
     target = None if state.target is None else cond.apply(state.target)
     return replace(state, x0=cond.apply(state.x0), x_t=cond.apply(state.x_t), cond=cond, target=target, memo={})
 

@@ -41,7 +41,7 @@ def holds_given_positions(part: GaussianProcess) -> None:
     (x0, eps), cond, t = states(), material.condition(torch.float64), material.times()
     process = inside(part)
     held, free = process.q_sample(x0, t, eps, cond), process.q_sample(x0, t, eps)
-    require_equal(held[~cond.mask], cond.anchor[~cond.mask], "a given position is not the anchor's")
+    require_equal(held[~cond.mask], material.anchor(torch.float64)[~cond.mask], "a given position is not the anchor's")
     require_equal(held[cond.mask], free[cond.mask], "a generated position changes with the condition")
 
 
@@ -88,19 +88,6 @@ def converts_at_both_ends(part: GaussianProcess) -> None:
         for source, to in PAIRS:
             found = process.convert(x0, x_t, t, source, to)
             require_like(found, f"{source} as {to} at t = {time:g}", tuple(x0.shape), torch.float64)
-
-
-@promise()
-def reads_logits(part: GaussianProcess) -> None:
-    """Logits become the mean of the table under their softmax, and from there anything else."""
-    (x0, eps), t, process = states(), material.times(), inside(part)
-    x_t, table = process.q_sample(x0, t, eps), material.normal("table", dtype=torch.float64).flatten(0, 1)
-    logits = material.normal("logits", material.LENGTH, len(table), dtype=torch.float64)
-    mean = logits.softmax(-1) @ table
-    for to in TARGETS:
-        found = process.convert(logits, x_t, t, "logits", to, table=table)
-        wanted = process.convert(mean, x_t, t, "x0", to)
-        require_close(found, wanted, f"logits and the x0 they stand for turn into another {to}", 1e-6, 1e-6)
 
 
 @promise()

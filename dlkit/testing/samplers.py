@@ -39,7 +39,7 @@ def gives_states(part: Sampler) -> None:
     """Finite states shaped as the noise, with the anchor at the given positions."""
     x, cond = sampled(part, torch.arange(material.BATCH)), material.condition()
     require_like(x, "the sample", (material.BATCH, material.LENGTH, material.DIM), torch.float32)
-    require_equal(x[~cond.mask], cond.anchor[~cond.mask], "a given position is not the anchor's")
+    require_equal(x[~cond.mask], material.anchor()[~cond.mask], "a given position is not the anchor's")
 
 
 @promise()

@@ -243,7 +243,9 @@ class StageRun:
             if has_critic
             else Networks(whole.teacher, student)
         )
-        self.studio = Studio(whole.recipe, self.settings, self.networks, stream)
+        self.studio = Studio(
+            whole.recipe, self.settings, self.networks, stream, whole.model.architecture.is_conditional
+        )
         engine, recipe = whole.engine, whole.recipe
         self.lr_generator, self.lr_critic = (
             self.settings.lr_generator or recipe.generator.lr,
@@ -353,7 +355,7 @@ class StageRun:
             fake = self.studio.noised(generated.detach(), draw, "critic/fake", k, dropout)
             if any(objective.needs.data == "real" for objective, *_ in self.weighted()):
                 drawn = self.draw("critic/real", k)
-                real = self.studio.noised(self.studio.condition(drawn).anchor, drawn, "critic/real", k, dropout)
+                real = self.studio.noised(self.studio.real(drawn), drawn, "critic/real", k, dropout)
             terms = [(weight, objective.critic_terms(turn, fake, real)) for objective, weight, _ in self.weighted()]
         values = {f"critic_{name}": term for _, group in terms for name, term in group.items()}
         self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())

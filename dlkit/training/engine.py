@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from dlkit.errors import UserError
 from dlkit.recipe import Optimizer, Run
 
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+"""What an optimiser trains, or groups of it."""
+
 
 class Engine(Protocol):
     """What the loops ask of the machine.
@@ -29,7 +32,7 @@ class Engine(Protocol):
         """Move a module to the device (and wrap it)."""
         ...
 
-    def optimizer(self, parameters: Iterable[nn.Parameter], settings: Optimizer, lr: float) -> torch.optim.Optimizer:
+    def optimizer(self, parameters: Parameters, settings: Optimizer, lr: float) -> torch.optim.Optimizer:
         """AdamW over the parameters."""
         ...
 
@@ -60,9 +63,9 @@ class TorchEngine:
     def setup(self, module: nn.Module) -> nn.Module:
         return module.to(self.device)
 
-    def optimizer(self, parameters: Iterable[nn.Parameter], settings: Optimizer, lr: float) -> torch.optim.Optimizer:
+    def optimizer(self, parameters: Parameters, settings: Optimizer, lr: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            list(parameters),
+            parameters,
             lr=lr,
             betas=settings.betas,
             eps=settings.eps,

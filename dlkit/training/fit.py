@@ -1,6 +1,6 @@
 """Fitting a teacher."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import largest, refuse_nan, rounded, time_bins
 from dlkit.training.progress import Loop, Reporter
-from dlkit.training.rates import set_lr
+from dlkit.training.rates import groups, set_lr
 from dlkit.training.validation import check, validate
 
 
@@ -96,7 +96,9 @@ class Fitter:
         self.architecture = teacher_architecture(recipe, self.tokenizer.vocab_size)
         self.denoiser: Denoiser = engine.setup(self.architecture.build(seed))  # type: ignore[assignment]
         self.optimizer = engine.optimizer(
-            self.denoiser.parameters(), self.settings.optimizer, self.settings.optimizer.lr
+            groups(self.denoiser, model.family.lr_scale),  # type: ignore[attr-defined]
+            self.settings.optimizer,
+            self.settings.optimizer.lr,
         )
         self.ema = Ema(self.denoiser, self.settings.ema, self.settings.ema_warmup)
         self.times: TimeState = self.settings.time_sampler.start(self.architecture.process.noise_schedule)  # type: ignore[attr-defined]
@@ -161,13 +163,20 @@ class Fitter:
         return self.settings.microbatch or self.settings.batch_size
 
     def microbatches(self, draw: Draw, t: Tensor, step: int) -> Iterator[FitBatch]:
-        """The batch in pieces, with all random numbers drawn."""
-        shape = (draw.batch.ids.shape[1], self.denoiser.space.dim)
-        eps_0, eps_t, absorb = (Stream(self.seed, f"fit/{name}", step) for name in ("eps_0", "eps_t", "absorb"))
+        """The batch in pieces, each with its source of random numbers."""
         whole = (self.seen_ids(draw, step), draw.batch.mask, t, draw.index)
         for ids, mask, times, index in zip(*(rows.split(self.microbatch) for rows in whole), strict=True):
-            noise = eps_0.normal(index, *shape), eps_t.normal(index, *shape), absorb.uniform(index, ids.shape[1])
-            yield FitBatch(ids, mask, times, *noise)
+            yield FitBatch(ids, mask, times, *self.chance(index, step, (ids.shape[1], self.denoiser.space.dim)), step)
+
+    def chance(
+        self, index: Tensor, step: int, shape: tuple[int, int]
+    ) -> tuple[Callable[[str], Tensor], Callable[..., Tensor]]:
+        """The random numbers of some samples, each a function of the sample's number and of the name of its use."""
+        stream = lambda name: Stream(self.seed, f"fit/{name}", step)  # noqa: E731
+        return (
+            lambda name: stream(name).normal(index, *shape),
+            lambda name, *shape: stream(name).uniform(index, *shape),
+        )
 
     def seen_ids(self, draw: Draw, step: int) -> Tensor:
         """The tokens of a batch, some of them without their source."""
@@ -225,7 +234,7 @@ def teacher_architecture(recipe: Recipe, vocab_size: int) -> Architecture:
     return Architecture(
         family=model.family,
         space=model.space,
-        process=model.process,
+        process=model.process.for_vocabulary(vocab_size),
         backbone=model.backbone,
         prediction=model.prediction,
         decoder=recipe.decoder,
@@ -233,5 +242,6 @@ def teacher_architecture(recipe: Recipe, vocab_size: int) -> Architecture:
         vocab_size=vocab_size,
         seq_len=model.seq_len,
         overlong=model.overlong,
+        layout=model.layout,
         condition_dropout=recipe.fit.condition_dropout,
     )

@@ -18,7 +18,8 @@ from dlkit.objectives.adversarial import Adversarial
 from dlkit.randomness import Stream
 from dlkit.recipe import Guidance, Recipe, Stage
 from dlkit.samplers.renoise import Renoise
-from dlkit.spaces.embedding import EmbeddingSpace, sigma_0_noised
+from dlkit.spaces._base import TokenSpace
+from dlkit.spaces.embedding import sigma_0_noised
 from dlkit.training.data import Draw
 
 
@@ -59,7 +60,7 @@ class Networks:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 width: int = fake.backbone.feature_dim  # type: ignore[assignment]
-                head = adversary.build_head(width).to(teacher.space.table.device)
+                head = adversary.build_head(width).to(teacher.space.device)
         return cls(teacher, student, fake, head, guidance or Guidance(), null_id)
 
     def fake_score(self, critic: bool) -> Denoiser:
@@ -91,7 +92,7 @@ class Turn:
     def __init__(self, networks: Networks, adversary: Adversarial | None, critic: bool) -> None:
         self.networks, self.adversary, self.critic = networks, adversary, critic
         self.process: GaussianProcess = networks.teacher.process
-        self.space: EmbeddingSpace = networks.teacher.space
+        self.space: TokenSpace = networks.teacher.space
         self.read = None if adversary is None else adversary.features  # the role whose features the head reads
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
@@ -134,16 +135,24 @@ class Studio:
         stage: its ``time_sampler`` is used.
         networks: of the stage.
         stream: of the stage; every use below it has its own name.
+        conditional: whether texts have a source.
     """
 
-    def __init__(self, recipe: Recipe, stage: Stage, networks: Networks, stream: Stream) -> None:
+    def __init__(
+        self, recipe: Recipe, stage: Stage, networks: Networks, stream: Stream, conditional: bool = True
+    ) -> None:
         self.recipe, self.stage, self.networks, self.stream = recipe, stage, networks, stream
+        self.conditional = conditional
         self.space, self.process = networks.teacher.space, networks.teacher.process
         self.grid = Renoise(steps=recipe.generator_steps, t_init=recipe.t_init).times
 
     def condition(self, draw: Draw) -> Condition:
-        """The true embeddings of the source."""
-        return Condition(self.space.embed(draw.batch.ids), draw.batch.mask)
+        """The true states of the source; nothing where there is none."""
+        return Condition(self.real(draw) if self.conditional else None, draw.batch.mask)
+
+    def real(self, draw: Draw) -> Float[Tensor, "b l d"]:
+        """Real text, its source included."""
+        return self.space.embed(draw.batch.ids)
 
     def noise(self, draw: Draw, name: str, step: int) -> Float[Tensor, "b l d"]:
         """z, a function of the number of each sample; one of the codes, if the Recipe has some."""
@@ -175,7 +184,7 @@ class Studio:
         if self.recipe.generator_input == "backward_simulation":
             return self._simulated(cond, z, which, draw, name, step)
         t = torch.tensor(self.grid, dtype=torch.float64, device=z.device)[which]
-        x_t = self.process.q_sample(cond.anchor, t, self.noise(draw, f"{name}/data", step), cond)
+        x_t = self.process.q_sample(self.real(draw), t, self.noise(draw, f"{name}/data", step), cond)
         return torch.where(which[:, None, None] == 0, z, x_t), t
 
     def _simulated(
@@ -223,7 +232,8 @@ class Studio:
         shape = x0.shape[1:]
         if self.recipe.x0_noise == "sigma_0":
             x0 = sigma_0_noised(x0, self.process.sigma_0, stream.named("eps_0").normal(draw.index, *shape))
-        cond = Condition(x0.detach(), draw.batch.mask)  # the source positions of x0 are the true ones already
+        # the source positions of x0 are the true ones already
+        cond = Condition(x0.detach() if self.conditional else None, draw.batch.mask)
         if dropout:
             lost = stream.named("condition").uniform(draw.index) < dropout
             cond = cond.dropped(null_state(self.networks.teacher, self.networks.null_id), lost)

@@ -16,7 +16,7 @@ SMALL = DiffuseqSpec(layers=3, hidden=8, heads=2, ff=16, time_dim=6, max_positio
 
 def network(spec: DiffuseqSpec = SMALL, dim: int = 4) -> DiffuseqBackbone:
     torch.manual_seed(0)
-    return spec.build(dim)
+    return spec.build(dim, 11)
 
 
 def inputs(dim: int = 4) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from dlkit.diffusion.parameterization import SOURCES, TARGETS, Target, mean_embedding
+from dlkit.diffusion.parameterization import TARGETS, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from noise_levels import PROCESSES, Coefficients
 
@@ -176,27 +176,10 @@ def test_single_precision_comes_near_double(process: GaussianProcess, source: Ta
             assert float((rounded - known[to]).abs().max()) <= float(allowed), (time, to)
 
 
-def test_logits_become_the_mean_of_the_table() -> None:
-    process, table, t = GaussianProcess(), state(0, 9, 4), at(0.4)
-    ids = torch.tensor([[0, 3, 8], [5, 5, 1]])
-    sure = 1e4 * torch.nn.functional.one_hot(ids, 9).double()
-    x_t = state(1)
-    assert torch.equal(process.convert(sure, x_t, t, "logits", "x0", table=table), table[ids])
-    logits = 3 * state(2, 2, 3, 9)
-    mean = torch.einsum("blv,vd->bld", logits.exp() / logits.exp().sum(-1, keepdim=True), table)
-    assert_close(mean_embedding(logits, table), mean)
-    for to in TARGETS:
-        found = process.convert(logits, x_t, t, "logits", to, table=table)
-        assert_close(found, process.convert(mean, x_t, t, "x0", to))
-    assert_close(mean_embedding(logits + 1e5, table), mean, rtol=1e-9, atol=1e-9)  # logits count from anywhere
-
-
 def test_what_is_refused() -> None:
     convert = inspect.unwrap(GaussianProcess.convert)  # as without run-time checks
     x_t, t = state(0), at(0.5)
-    known = f"from {', '.join(SOURCES)} to {', '.join(TARGETS)}"
-    for source, to in (("x0", "u"), ("u", "x0"), ("x0", "logits")):
+    known = ", ".join(TARGETS)
+    for source, to in (("x0", "u"), ("u", "x0"), ("x0", "logits"), ("logits", "eps")):
         with pytest.raises(ValueError, match=f"{source!r} to {to!r}; known: {known}"):
             convert(GaussianProcess(), x_t, x_t, t, source, to)
-    with pytest.raises(ValueError, match="give table="):
-        convert(GaussianProcess(), x_t, x_t, t, "logits", "eps")

@@ -128,7 +128,7 @@ def test_finite_vocabulary(name: str, data: st.DataObject, time: float, seed: in
     case, logits, table = vocabulary(process, time, seed)
     case.check()
     for to in TARGETS:
-        found = process.convert(logits, case.x_t.detach(), case.t, "logits", to, table=table)
+        found = process.convert(logits.softmax(-1) @ table, case.x_t.detach(), case.t, "x0", to)
         agree(found, case.means[to], f"logits to {to}")
 
 

@@ -27,7 +27,7 @@ def network(case: Case) -> Denoiser:
     if "diffusion_steps" in config:
         schedule["steps"] = config["diffusion_steps"]
     process = GaussianProcess(schedule=schedule)  # type: ignore[arg-type]
-    denoiser = Denoiser(space, process, spec.build(space.dim)).eval()
+    denoiser = Denoiser(space, process, spec.build(space.dim, space.vocab_size)).eval()
     load_official(denoiser, weights(case))
     return denoiser
 

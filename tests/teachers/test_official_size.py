@@ -27,7 +27,7 @@ OFFICIAL_NAMES = {*SINGLE, *(f"{module}.{name}" for module in MODULES for name i
 def official_size() -> Denoiser:
     with torch.device("meta"):
         space = EmbeddingSpace(30522, 128)
-        return Denoiser(space, GaussianProcess(), DiffuseqSpec().build(space.dim))
+        return Denoiser(space, GaussianProcess(), DiffuseqSpec().build(space.dim, space.vocab_size))
 
 
 def test_the_defaults_are_the_official_model() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlkit import schedules
 from dlkit.diffusion.condition import Condition
-from dlkit.diffusion.parameterization import SOURCES, TARGETS, Level, Source, Target, mean_embedding
+from dlkit.diffusion.parameterization import TARGETS, Level, Target
 from dlkit.diffusion.processes import register
 from dlkit.part import Part, part_of
 from dlkit.schedules._base import Schedule, VarianceExploding, VariancePreserving
@@ -69,6 +69,16 @@ class GaussianProcess(Part):
         # no private attribute of pydantic's, as their look-up breaks a compiled graph
         object.__setattr__(shifted, "mean", mean)
         return shifted
+
+    def under(self, schedule: Schedule) -> Self:
+        """This process with another schedule, which may hold weights."""
+        other = self.model_copy(update={"schedule": schedule})
+        object.__setattr__(other, "mean", self.mean)
+        return other
+
+    def for_vocabulary(self, vocab_size: int) -> Self:
+        """This process, its schedule told how many tokens there are."""
+        return self.under(self.noise_schedule.for_vocabulary(vocab_size))
 
     @property
     def noise_schedule(self) -> Schedule:
@@ -180,13 +190,11 @@ class GaussianProcess(Part):
 
     def convert(
         self,
-        value: Float[Tensor, "b *k"],
+        value: Float[Tensor, "b *n"],
         x_t: Float[Tensor, "b *n"],
         t: Float[Tensor, " b"],
-        source: Source,
+        source: Target,
         to: Target,
-        *,
-        table: Float[Tensor, "v d"] | None = None,
     ) -> Float[Tensor, "b *n"]:
         """From one prediction to another at (x_t, t), by way of the pair (x0, eps).
 
@@ -195,25 +203,19 @@ class GaussianProcess(Part):
         velocity = alpha' (x0 - m) + sigma' eps; like eps and score they do not move with m.
 
         Args:
-            value: shaped as x_t, or logits over the vocabulary.
+            value: shaped as x_t.
             x_t: noisy states.
             t: their times.
             source: what ``value`` is.
             to: what is wanted.
-            table: the embeddings of all tokens, which logits need.
 
         Raises:
-            ValueError: ``source`` or ``to`` is unknown, or there are logits and no table.
+            ValueError: ``source`` or ``to`` is unknown.
         """
-        if source not in SOURCES or to not in TARGETS:
-            known = f"from {', '.join(SOURCES)} to {', '.join(TARGETS)}"
-            raise ValueError(f"cannot convert {source!r} to {to!r}; known: {known}")
+        if source not in TARGETS or to not in TARGETS:
+            raise ValueError(f"cannot convert {source!r} to {to!r}; known: {', '.join(TARGETS)}")
         if source == to:
             return value
-        if source == "logits":
-            if table is None:
-                raise ValueError("logits are turned into states by the table of embeddings; give table=space.table")
-            return self.convert(mean_embedding(value, table).to(x_t.dtype), x_t, t, "x0", to)
         level = self._level(t, x_t)
         if self.mean is None:
             return level.value(*level.pair(value, source, x_t), to)

@@ -38,7 +38,7 @@ def test_the_loss_counts_generated_positions() -> None:
         process=SimpleNamespace(q_sample=lambda x0, t, eps, cond: x0),
         predict=lambda x, t, cond: SimpleNamespace(x0=x + off),
     )
-    batch = SimpleNamespace(ids=ids, mask=mask, t=torch.ones(1), eps_t=torch.zeros(1, 3, 4))
+    batch = SimpleNamespace(ids=ids, mask=mask, t=torch.ones(1), normal=lambda name: torch.zeros(1, 3, 4))
     terms = Anchor().losses(denoiser, batch)  # type: ignore[arg-type]
     assert terms["mse"].item() == pytest.approx(4.0 / 2)
     assert terms["anchor"].item() == pytest.approx(0.0, abs=1e-6)

@@ -23,8 +23,8 @@ def check(case: Case) -> None:
         ids=golden["input_ids"],
         mask=golden["input_mask"].bool(),
         t=denoiser.process.noise_schedule.time_of(golden["t"]),  # type: ignore[attr-defined]
-        eps_0=golden["noise_x0"],
-        eps_t=golden["noise_xt"],
+        normal={"eps_0": golden["noise_x0"], "eps_t": golden["noise_xt"]}.__getitem__,
+        uniform=lambda name, *shape: torch.rand(len(golden["t"]), *shape),
     )
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
     denoiser.backbone.register_forward_hook(lambda _m, args, out: seen.append((*args[:2], out[0])))

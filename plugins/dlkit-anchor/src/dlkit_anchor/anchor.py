@@ -48,7 +48,7 @@ class Anchor(TeacherFamily):
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:
         embedded = denoiser.space.embed(batch.ids)
         cond = Condition(embedded, batch.mask)
-        x_t = denoiser.process.q_sample(embedded, batch.t, batch.eps_t, cond)
+        x_t = denoiser.process.q_sample(embedded, batch.t, batch.normal("eps_t"), cond)
         x0 = denoiser.predict(x_t, batch.t, cond).x0
         nll = F.cross_entropy(denoiser.space.logits(x0).mT, batch.ids, reduction="none")
         return {

@@ -46,7 +46,7 @@ class Settings(BaseModel):
         """The tensors of such a teacher; no memory is taken for them."""
         with torch.device("meta"):
             space: Any = self.space.build(vocab_size)
-            denoiser = Denoiser(space, self.process, self.backbone.build(space.dim))  # type: ignore[arg-type]
+            denoiser = Denoiser(space, self.process, self.backbone.build(space.dim, vocab_size))  # type: ignore[arg-type]
         return denoiser.state_dict().keys() - {TIED}
 
 

@@ -68,6 +68,6 @@ class GatedConvSpec(Backbone):
     hidden: int = Field(default=256, ge=1, le=65_536)
     rates: int = Field(default=8, ge=1, le=16)
 
-    def build(self, dim: int) -> GatedConv:
+    def build(self, dim: int, vocab_size: int) -> GatedConv:
         """A network for states of width ``dim``."""
         return GatedConv(self, dim)
