@@ -75,6 +75,10 @@ class Denoiser(nn.Module):
         process = self._process.around(self.space.mean_embed)
         return process if self.schedule is None else process.under(process.noise_schedule.holding(self.schedule))
 
+    def prior(self, eps: Float[Tensor, "b l d"], t: float = 1.0) -> Float[Tensor, "b l d"]:
+        """A state at t from standard normal noise where nothing is known of the text."""
+        return self.process.prior(eps, t, self.space.variance)
+
     @property
     def self_conditions(self) -> bool:
         """Whether the network takes an earlier estimate of x0 beside the state."""

@@ -326,6 +326,9 @@ class Recipe(Spec):
         ema: decay of the averaged student, one tick for each generator update.
         guidance: classifier-free guidance of teacher and fake score.
         weights, plan, stages, evaluation, run, model, fit: see their classes.
+
+    ``Recipe(teacher="plaid", ...)`` is short for ``Recipe(model={"family": "plaid"}, ...)``: the family, and the parts
+    that its teachers usually have.
     """
 
     objective: part_of(objectives.registry) = "sid"  # type: ignore[valid-type]
@@ -350,6 +353,18 @@ class Recipe(Spec):
     run: Run = Run()
     model: Model = Model()
     fit: Fit = Fit()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _teacher_is_a_family(cls, data: Any) -> Any:
+        """``teacher="flm"`` is short for ``model={"family": "flm"}``, all that the family usually has."""
+        if not isinstance(data, dict) or "teacher" not in data:
+            return data
+        rest = {key: value for key, value in data.items() if key != "teacher"}
+        model = rest.get("model", {})
+        if not isinstance(model, dict) or "family" in model:
+            raise ValueError("teacher and model.family say the same; give one of them")
+        return {**rest, "model": {**model, "family": data["teacher"]}}
 
     @model_validator(mode="after")
     def _all_goes_together(self, info: ValidationInfo) -> Self:

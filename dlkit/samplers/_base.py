@@ -124,7 +124,7 @@ class Walk(Sampler):
     ) -> Float[Tensor, "b l d"]:
         process, before = denoiser.process, None
         path = self.path(process.noise_schedule)
-        x = cond.apply(process.prior(noise(0)))
+        x = cond.apply(denoiser.prior(noise(0)))
         for k, (now, to) in enumerate(path):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
             x0 = self.clean(denoiser, x, t, cond)

@@ -43,6 +43,11 @@ class TokenSpace(nn.Module):
         """A tensor with the device and the type of the states."""
 
     @property
+    def variance(self) -> float:
+        """Of a coordinate of the states of texts, roughly: how large a state is whose text is not known."""
+        return 1.0
+
+    @property
     def device(self) -> torch.device:
         return self.like.device
 

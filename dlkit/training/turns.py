@@ -180,7 +180,7 @@ class Studio:
         al. 2024, DMD2, arXiv 2405.14867, where a whole batch is at one step).
         """
         which = self.stream.named(f"{name}/step").at(step).integers(draw.index, len(self.grid))
-        z = self.process.prior(self.noise(draw, name, step), self.grid[0])
+        z = self.networks.teacher.prior(self.noise(draw, name, step), self.grid[0])
         if self.recipe.generator_input == "backward_simulation":
             return self._simulated(cond, z, which, draw, name, step)
         t = torch.tensor(self.grid, dtype=torch.float64, device=z.device)[which]
@@ -203,7 +203,7 @@ class Studio:
     def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """What the student makes of noise, asked at t_init."""
         t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
-        return self.denoised(cond, self.process.prior(z, self.recipe.t_init), t)
+        return self.denoised(cond, self.networks.teacher.prior(z, self.recipe.t_init), t)
 
     def denoised(self, cond: Condition, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
         """What the student makes of a state."""
