@@ -32,6 +32,11 @@ class OneHotSpace(TokenSpace):
         return self._vocab_size
 
     @property
+    def variance(self) -> float:
+        """1 / V, nearly: of V coordinates one is 1."""
+        return 1.0 / self.vocab_size
+
+    @property
     def like(self) -> Tensor:
         return self._like
 
