@@ -48,7 +48,9 @@ GuidanceOption = Annotated[
     float, typer.Option("--guidance", help="classifier-free guidance of a teacher that was trained for it (1: none)")
 ]
 MbrOption = Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")]
-SamplesOption = Annotated[int, typer.Option("--samples", help="texts for each source")]
+SamplesOption = Annotated[
+    int, typer.Option("--samples", help="texts for each source, or in all if the model writes without sources")
+]
 
 
 @app.command("list")
@@ -187,7 +189,12 @@ def export_(
 @app.command()
 def sample(
     model: ModelOption,
-    source: Annotated[str, typer.Option("--input", help="file with one source a line, or - for standard input")] = "-",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--input", help="file with one source a line, or - for standard input (default); none if the model has none"
+        ),
+    ] = None,
     steps: StepsOption = None,
     sampler: SamplerOption = None,
     decoder: DecoderOption = None,
@@ -202,7 +209,7 @@ def sample(
     data: Annotated[Path | None, typer.Option("--data", help="data folder to decode, with --decodes")] = None,
     split: Annotated[str, typer.Option("--split", help="which file of --data")] = "test",
 ) -> None:
-    """Write texts: one JSON line for each source."""
+    """Write texts: one JSON line for each source, or for each text where there are none."""
     _positive(steps=steps, samples=samples, batch=batch)
     parts = {"sampler": _part("--sampler", sampler), "decoder": _part("--decoder", decoder)}
     if (decodes is None) != (data is None):
@@ -210,16 +217,16 @@ def sample(
             "--decodes and --data go together: the one is the folder to write, the other has the references"
         )
     if decodes is not None and data is not None:
-        if source != "-" or mbr:
+        if source not in (None, "-") or mbr:
             raise UserError(
                 "--decodes takes its sources from --data and writes all samples; leave --input and --mbr out"
             )
         settings = {"steps": steps, "batch_size": batch, "guidance": guidance, **parts}
         return _decode(model, data, split, decodes, samples, seed, **settings)
-    sources = _sources(source)
     from dlkit.generator import load
 
     loaded = load(model)
+    sources = _given(source) if loaded.architecture.is_conditional else _none_given(source)
     texts = loaded.generate(
         sources,
         num_samples=samples,
@@ -230,8 +237,12 @@ def sample(
         guidance=guidance,
         **parts,
     )
-    for text, hypotheses in zip(sources, texts, strict=True):
-        typer.echo(json.dumps({"source": text, "hypotheses": hypotheses}, ensure_ascii=False))
+    if sources is None:
+        lines = [{"text": text} for text in texts[0]]
+    else:
+        lines = [{"source": text, "hypotheses": found} for text, found in zip(sources, texts, strict=True)]
+    for line in lines:
+        typer.echo(json.dumps(line, ensure_ascii=False))
 
 
 def _decode(model: Path, data: Path, split: str, out: Path, samples: int, seed: int, **options: Any) -> None:
@@ -428,7 +439,13 @@ def _mapping(option: str, text: str, example: str) -> Any:
         raise UserError(f"{option} {text}: not a YAML mapping; write '{example}'") from None
 
 
-def _sources(source: str) -> list[str]:
+def _none_given(source: str | None) -> None:
+    if source is not None:
+        raise UserError(f"--input {source}: this model writes without a source; leave it out and say --samples")
+
+
+def _given(source: str | None) -> list[str]:
+    source = source or "-"
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except OSError as error:

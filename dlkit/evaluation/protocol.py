@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import torch
 
 from dlkit import __version__, decoders, metrics
-from dlkit.data.pairs import fingerprint
+from dlkit.data.splits import fingerprint
 from dlkit.decoders._base import Decoder
 from dlkit.errors import UserError
 from dlkit.generator import TextModel
