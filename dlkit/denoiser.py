@@ -104,11 +104,7 @@ class Denoiser(nn.Module):
         """See :meth:`predict`."""
         x_t = x_t if cond is None else cond.apply(x_t)
         process = self.process
-        schedule = process.noise_schedule
-        x_in = process.network_input(x_t, t, cond)
-        more = {} if self_cond is None else {"self_cond": self_cond}
-        more |= {} if end is None else {"end": schedule.network_time(end)}
-        output, features = self.backbone(x_in, schedule.network_time(t), taps if "features" in want else None, **more)
+        output, features = self._network(x_t, t, cond, taps if "features" in want else None, self_cond, end)
         logits = self._logits(output, x_t, t, evidence) if self.prediction in LOGITS else None
         source: Target = self.prediction if logits is None else "x0"  # type: ignore[assignment]
         value = output if logits is None else self.space.mean(logits).to(x_t.dtype)
@@ -119,6 +115,43 @@ class Denoiser(nn.Module):
         elif logits is None:
             logits = self.space.logits(x0)
         return Prediction(x0, asked, logits, features)
+
+    def logits(
+        self,
+        x_t: Float[Tensor, "b l d"],
+        t: Float[Tensor, " b"],
+        cond: Condition | None,
+        *,
+        self_cond: Float[Tensor, "b l d"] | None = None,
+        end: Float[Tensor, " b"] | None = None,
+        evidence: float = 1.0,
+    ) -> Float[Tensor, "b l v"]:
+        """The logits of :meth:`predict`, without the x0 that they stand for: among one-hot states it is as large.
+
+        Raises:
+            ValueError: the network puts out no logits.
+        """
+        if self.prediction not in LOGITS:
+            raise ValueError(f"the network puts out {self.prediction}, not logits")
+        x_t = x_t if cond is None else cond.apply(x_t)
+        output, _ = self._network(x_t, t, cond, None, self_cond, end)
+        return self._logits(output, x_t, t, evidence)
+
+    def _network(
+        self,
+        x_t: Float[Tensor, "b l d"],
+        t: Float[Tensor, " b"],
+        cond: Condition | None,
+        taps: tuple[int, ...] | None,
+        self_cond: Float[Tensor, "b l d"] | None,
+        end: Float[Tensor, " b"] | None,
+    ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None]:
+        """What the backbone puts out, and its features."""
+        process = self.process
+        network_time = process.noise_schedule.network_time
+        more = {} if self_cond is None else {"self_cond": self_cond}
+        more |= {} if end is None else {"end": network_time(end)}
+        return self.backbone(process.network_input(x_t, t, cond), network_time(t), taps, **more)
 
     def _logits(
         self, output: Float[Tensor, "b l n"], x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], evidence: float

@@ -50,6 +50,22 @@ class TokenSpace(nn.Module):
     def embed(self, ids: Int[Tensor, "*b l"]) -> Float[Tensor, "*b l d"]:
         """e_w of each token."""
 
+    def noised(
+        self,
+        ids: Int[Tensor, "b l"],
+        alpha: Float[Tensor, "b *m"],
+        sigma: Float[Tensor, "b *m"],
+        eps: Float[Tensor, "b l d"],
+    ) -> Float[Tensor, "b l d"]:
+        """alpha e_w + sigma eps; ``eps`` may be written over.
+
+        Args:
+            ids: tokens.
+            alpha, sigma: of each sample, shaped [b, 1], or of each position, [b, l].
+            eps: standard normal states.
+        """
+        return alpha[..., None] * self.embed(ids) + sigma[..., None] * eps
+
     def state(self, token: int) -> Float[Tensor, " d"]:
         """e_w of one token."""
         return self.embed(torch.tensor([token], device=self.device))[0]

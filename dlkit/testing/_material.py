@@ -88,7 +88,8 @@ def denoiser(backbone: nn.Module | None = None, forward: GaussianProcess | None 
         torch.manual_seed(0)
         space = EmbeddingSpace(VOCABULARY, DIM)
         network = backbone or recipe().model.backbone.build(DIM, VOCABULARY)
-        return Denoiser(space, forward or process(), network).eval()
+        prediction = "logits" if getattr(network, "own_logits", False) else "x0"
+        return Denoiser(space, forward or process(), network, prediction).eval()
 
 
 def mask() -> Bool[Tensor, "b l"]:
@@ -119,6 +120,16 @@ def seeded(build: Any, *arguments: Any, seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(*arguments)
+
+
+def begun(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with its weights that begin as 0 drawn anew: as they are, a network may say the same of everything."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.normal_(0.0, 0.2)
+    return module
 
 
 def stored(module: nn.Module) -> dict[str, Tensor]:
