@@ -11,7 +11,7 @@ from dlkit.diffusion.processes.gaussian import GaussianProcess
 
 PROCESSES = {
     name: GaussianProcess.model_validate({"schedule": name})
-    for name in ("rectified_flow", "sqrt", "cosine", "karras")
+    for name in ("rectified_flow", "sqrt", "cosine", "trig", "karras")
 }
 FLOW = PROCESSES["rectified_flow"]
 

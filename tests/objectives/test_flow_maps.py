@@ -122,7 +122,7 @@ def test_training_returns_to_the_map(name: str, diagonal: str) -> None:
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
     assert begun > 0.2
-    assert learner.distance(exact) < (0.01 if diagonal == "teacher" else 0.1)
+    assert learner.distance(exact) < (0.03 if diagonal == "teacher" else 0.1)
 
 
 @pytest.mark.parametrize("name", NAMES)
