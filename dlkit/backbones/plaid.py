@@ -137,12 +137,15 @@ class PlaidBackbone(nn.Module):
     def _into(
         self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], self_cond: Float[Tensor, "b l d"]
     ) -> Float[Tensor, "b l h"]:
-        """Unit variance in, whatever the noise: a coordinate of an embedding of length 1 has variance 1 / d."""
-        gamma = time.double()
+        """Unit variance in, whatever the noise: a coordinate of an embedding of length 1 has variance 1 / d.
+
+        gamma is rounded to the states' type, as in the original's sampler; its waves of up to 148 gamma are not.
+        """
+        gamma = time.to(x.dtype)
         variance = torch.sigmoid(-gamma) / self.dim + torch.sigmoid(gamma)
-        scaled = x * variance.rsqrt().to(x.dtype)[:, None, None]
+        scaled = x / variance.sqrt()[:, None, None]
         rates = torch.linspace(-5.0, 5.0, TIME_RATES, dtype=torch.float64, device=x.device).exp()
-        angles = gamma[:, None] * rates
+        angles = gamma.double()[:, None] * rates
         waves = torch.cat((angles.sin(), angles.cos()), dim=1).to(x.dtype)
         h = self.input_linear(scaled) + self.selfcond_linear(self_cond * math.sqrt(self.dim))
         return h + self.gamma_linear(waves)[:, None]

@@ -154,13 +154,17 @@ class LearnedGamma(VariancePreserving, ContinuousSchedule):
         """sigmoid(-gamma)."""
         return torch.sigmoid(-self.gamma(t))
 
+    def alpha(self, t: Times) -> Times:
+        """sqrt(sigmoid(-gamma)), by its logarithm: near t = 0 the slope of a sigmoid has no digits."""
+        return torch.exp(0.5 * F.logsigmoid(-self.gamma(t)))
+
     def d_alpha_bar(self, t: Times) -> Times:
         gamma = self.gamma(t)
         return -torch.sigmoid(-gamma) * torch.sigmoid(gamma) * self.d_gamma(t)
 
     def sigma(self, t: Times) -> Times:
         """sqrt(sigmoid(gamma)), which keeps its digits where 1 - alpha^2 loses them."""
-        return torch.sigmoid(self.gamma(t)).sqrt()
+        return torch.exp(0.5 * F.logsigmoid(self.gamma(t)))
 
     def d_alpha(self, t: Times) -> Times:
         """-alpha sigma^2 gamma' / 2."""
