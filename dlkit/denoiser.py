@@ -107,8 +107,9 @@ class Denoiser(nn.Module):
         schedule = process.noise_schedule
         x_in = process.network_input(x_t, t, cond)
         more = {} if self_cond is None else {"self_cond": self_cond}
-        more |= {} if end is None else {"end": schedule.network_time(end)}
-        output, features = self.backbone(x_in, schedule.network_time(t), taps if "features" in want else None, **more)
+        more |= {} if end is None else {"end": schedule.network_time(end).to(x_in.dtype)}
+        clock = schedule.network_time(t).to(x_in.dtype)
+        output, features = self.backbone(x_in, clock, taps if "features" in want else None, **more)
         logits = self._logits(output, x_t, t, evidence) if self.prediction in LOGITS else None
         source: Target = self.prediction if logits is None else "x0"  # type: ignore[assignment]
         value = output if logits is None else self.space.mean(logits).to(x_t.dtype)

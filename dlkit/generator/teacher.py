@@ -44,6 +44,7 @@ class Teacher(TextModel):
             "backbone": parts.backbone,
             "prediction": parts.prediction,
             "seq_len": parts.seq_len,
+            "layout": parts.layout,
         }
         if parts.overlong is not None:
             model["overlong"] = parts.overlong
@@ -75,4 +76,5 @@ class Teacher(TextModel):
             decoder=arch.decoder,
             sampler=arch.sampler,
             overlong=arch.overlong,
+            layout=arch.layout,
         )
