@@ -4,6 +4,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -152,10 +153,11 @@ class Denoiser(nn.Module):
     ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None]:
         """What the backbone puts out, and its features."""
         process = self.process
-        network_time = process.noise_schedule.network_time
+        wide = torch.promote_types(x_t.dtype, torch.float32)
+        clock = lambda t: process.noise_schedule.network_time(t).to(wide)  # noqa: E731
         more = {} if self_cond is None else {"self_cond": self_cond}
-        more |= {} if end is None else {"end": network_time(end)}
-        return self.backbone(process.network_input(x_t, t, cond), network_time(t), taps, **more)
+        more |= {} if end is None else {"end": clock(end)}
+        return self.backbone(process.network_input(x_t, t, cond), clock(t), taps, **more)
 
     def _logits(
         self, output: Float[Tensor, "b l n"], x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], evidence: float

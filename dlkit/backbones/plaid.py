@@ -114,7 +114,7 @@ class PlaidBackbone(nn.Module):
 
         Args:
             x: noisy states.
-            time: gamma, minus the log SNR.
+            time: gamma, minus the log SNR, of any type: the original has float64 in training, float32 in its sampler.
             taps: numbers of blocks; a negative one counts from the end.
             self_cond: the earlier estimate.
             segments: a number for each position: those of different numbers do not see each other. Positions are
@@ -138,11 +138,10 @@ class PlaidBackbone(nn.Module):
         self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"], self_cond: Float[Tensor, "b l d"]
     ) -> Float[Tensor, "b l h"]:
         """Unit variance in, whatever the noise: a coordinate of an embedding of length 1 has variance 1 / d."""
-        gamma = time.double()
-        variance = torch.sigmoid(-gamma) / self.dim + torch.sigmoid(gamma)
-        scaled = x * variance.rsqrt().to(x.dtype)[:, None, None]
+        variance = torch.sigmoid(-time) / self.dim + torch.sigmoid(time)
+        scaled = x / variance.sqrt().to(x.dtype)[:, None, None]
         rates = torch.linspace(-5.0, 5.0, TIME_RATES, dtype=torch.float64, device=x.device).exp()
-        angles = gamma[:, None] * rates
+        angles = time.double()[:, None] * rates  # up to 148 gamma, which needs the digits
         waves = torch.cat((angles.sin(), angles.cos()), dim=1).to(x.dtype)
         h = self.input_linear(scaled) + self.selfcond_linear(self_cond * math.sqrt(self.dim))
         return h + self.gamma_linear(waves)[:, None]

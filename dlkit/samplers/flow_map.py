@@ -87,4 +87,4 @@ class FlowMapSampler(Sampler):
         """u."""
         if self.gamma in (0.0, 1.0):
             return t if self.gamma == 0.0 else torch.zeros_like(t)
-        return schedule.inverse(schedule.log_snr(t) - math.log1p(-self.gamma**2))
+        return schedule.inverse(schedule.log_snr(t) - math.log1p(-(self.gamma**2)))

@@ -140,13 +140,13 @@ class LearnedGamma(VariancePreserving, ContinuousSchedule):
         """Minus the log SNR; -inf at t = 0."""
         low, high = self._bounds
         below = self._knee * ((self.t_min / t.double()).clamp_min(1.0) - 1.0)
-        return low + (high - low) * self._rise(self._u(t)) - below
+        return low + (high - low) * self._rise(self.share_of_noisy(t)) - below
 
     def d_gamma(self, t: Times) -> Times:
         """d gamma / dt."""
         low, high = self._bounds
         t = t.double()
-        above = (high - low) * self._slope(self._u(t)) / (1.0 - self.t_min)
+        above = (high - low) * self._slope(self.share_of_noisy(t)) / (1.0 - self.t_min)
         below = self._knee * self.t_min / t.clamp_min(TINY).square()
         return torch.where(t < self.t_min, below, above)
 
@@ -154,13 +154,17 @@ class LearnedGamma(VariancePreserving, ContinuousSchedule):
         """sigmoid(-gamma)."""
         return torch.sigmoid(-self.gamma(t))
 
+    def alpha(self, t: Times) -> Times:
+        """sqrt(sigmoid(-gamma)), by its logarithm: near t = 0 the slope of a sigmoid has no digits."""
+        return torch.exp(0.5 * F.logsigmoid(-self.gamma(t)))
+
     def d_alpha_bar(self, t: Times) -> Times:
         gamma = self.gamma(t)
         return -torch.sigmoid(-gamma) * torch.sigmoid(gamma) * self.d_gamma(t)
 
     def sigma(self, t: Times) -> Times:
         """sqrt(sigmoid(gamma)), which keeps its digits where 1 - alpha^2 loses them."""
-        return torch.sigmoid(self.gamma(t)).sqrt()
+        return torch.exp(0.5 * F.logsigmoid(self.gamma(t)))
 
     def d_alpha(self, t: Times) -> Times:
         """-alpha sigma^2 gamma' / 2."""
@@ -199,7 +203,7 @@ class LearnedGamma(VariancePreserving, ContinuousSchedule):
             u = torch.where(self._rise(u + width) < share, u + width, u)
         return torch.where(share >= 1.0, 1.0, u)
 
-    def _u(self, t: Times) -> Times:
+    def share_of_noisy(self, t: Times) -> Times:
         """The original's time."""
         return ((t.double() - self.t_min) / (1.0 - self.t_min)).clamp(0.0, 1.0)
 

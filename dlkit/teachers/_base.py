@@ -145,10 +145,15 @@ class TeacherFamily(Part):
     Attributes:
         checkpoints: what an official checkpoint is, in words: "a run folder with ..."; empty if none can be read.
         usual: settings of a Recipe's ``model`` section that teachers of this family have unless others are named.
+        usual_fit: the same of its ``fit`` section.
     """
 
     checkpoints: ClassVar[str] = ""
     usual: ClassVar[dict[str, Any]] = {}
+    usual_fit: ClassVar[dict[str, Any]] = {}
+
+    def refuse_times(self, sampler: Part) -> None:
+        """Raise ``UserError`` where a time sampler does not serve the loss."""
 
     def lr_scale(self, name: str, parameter: Tensor) -> float:
         """What the learning rate of a parameter of the :class:`dlkit.denoiser.Denoiser` is multiplied by."""
