@@ -93,7 +93,10 @@ class Learner(nn.Module):
     def __init__(self, exact: GaussianMap, off: float) -> None:
         super().__init__()
         draws = off * Stream(1, "learner").normal(torch.arange(4), 3).double()
-        self.mean, self.log_variance = nn.Parameter(exact.mean + draws[0]), nn.Parameter(exact.variance.log() + draws[1])
+        self.mean, self.log_variance = (
+            nn.Parameter(exact.mean + draws[0]),
+            nn.Parameter(exact.variance.log() + draws[1]),
+        )
         self.w, self.b = nn.Parameter(draws[2].clone()), nn.Parameter(draws[3].clone())
         self.process = exact.process
 

@@ -55,7 +55,9 @@ def free(rows: int) -> Condition:
 def test_any_number_of_jumps_ends_at_the_same_place(name: str) -> None:
     denoiser = exact(name)
     one = sampled(FlowMapSampler(), denoiser, 5)
-    end = GaussianMap(MEAN, VARIANCE, PROCESSES[name]).jump(noise(5)(0), torch.ones(5).double(), torch.zeros(5).double())
+    end = GaussianMap(MEAN, VARIANCE, PROCESSES[name]).jump(
+        noise(5)(0), torch.ones(5).double(), torch.zeros(5).double()
+    )
     assert_close(one, end)
     for steps in (2, 3, 8):
         assert_close(sampled(FlowMapSampler(steps=steps), denoiser, 5), one)
