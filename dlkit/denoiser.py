@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dlkit.diffusion import flow_map
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.parameterization import LOGITS, Source, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
@@ -110,10 +111,16 @@ class Denoiser(nn.Module):
         x_t = x_t if cond is None else cond.apply(x_t)
         process = self.process
         output, features = self._network(x_t, t, cond, taps if "features" in want else None, self_cond, end)
+        residual = None
+        if getattr(self.backbone, "residual", False):
+            output, residual = output.chunk(2, dim=-1)
         logits = self._logits(output, x_t, t, evidence) if self.prediction in LOGITS else None
         source: Target = self.prediction if logits is None else "x0"  # type: ignore[assignment]
         value = output if logits is None else self.space.mean(logits).to(x_t.dtype)
         x0 = process.convert(value, x_t, t, source, "x0")
+        if residual is not None and end is not None:
+            x0 = value = flow_map.corrected(process, x0, residual, t, end)
+            source, logits = "x0", None
         asked = x0 if to is None else process.convert(value, x_t, t, source, to)
         if "logits" not in want:
             logits = None

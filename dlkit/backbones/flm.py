@@ -167,6 +167,11 @@ class FlmBackbone(nn.Module):
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
         self.output_layer = Output(spec, vocab_size)
 
+    @property
+    def head(self) -> nn.Linear:
+        """The layer that the logits come from."""
+        return self.output_layer.linear
+
     def embedded(self, time: Float[Tensor, " b"], end: Float[Tensor, " b"] | None = None) -> Float[Tensor, "b c"]:
         """What the blocks are told of the times, before the SiLU."""
         embedded = self.sigma_map(time)

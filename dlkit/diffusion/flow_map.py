@@ -72,6 +72,16 @@ def eulerian(process: GaussianProcess, begun: State, slope: State, s: Times, t: 
     return begun + shaped(factor, begun) * slope
 
 
+def corrected(process: GaussianProcess, x0: State, residual: State, s: Times, t: Times) -> State:
+    """D_{s,t} = E[x0 | x_s] + sigma_s (alpha_t sigma_s - alpha_s sigma_t) / 2 g: a denoiser and a residual g.
+
+    For a flow with times in c it is E[x0 | x_s] + (t - s)(1 - s) / 2 g, whose map is x + (t - s) v + (t - s)^2 / 2 g, the
+    beginning of a series in t - s (FLM, arXiv 2602.16813, first version). On the diagonal g does not matter.
+    """
+    schedule = process.noise_schedule
+    return x0 + shaped(0.5 * schedule.sigma(s) * sweep(schedule, s, t), x0) * residual
+
+
 def share(schedule: Schedule, s: Times, u: Times, t: Times) -> Coefficients:
     """l = (rho_u - rho_s) / (rho_t - rho_s), which is 0 for t at clean text."""
     return schedule.sigma(t) * sweep(schedule, s, u) / (schedule.sigma(u) * sweep(schedule, s, t))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.denoiser import Prediction
+from dlkit.diffusion import flow_map
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.kernels.entmax import onto_simplex
@@ -21,7 +22,8 @@ from dlkit.objectives._terms import per_sample, wide
 from dlkit.schedules._base import Schedule
 from dlkit.spaces._base import TokenSpace
 
-Who = Literal["student", "target", "averaged", "teacher"]
+Who = Literal["student", "target", "averaged", "teacher", "guide"]
+StudentKind = Literal["same", "two_times", "residual"]
 Loss = Literal["cross_entropy", "squared", "pseudo_huber"]
 Uniform = Callable[[str], Float[Tensor, " b"]]
 """uniform(name): uniforms on (0, 1) by the name of their use, a function of each sample alone."""
@@ -69,7 +71,8 @@ class TrajectoryRoles(Protocol):
         """What a network says of x at s: of the way to ``end`` if it takes two times, else of clean text.
 
         ``student`` learns. ``target`` is the same network, and ``averaged`` the same with averaged weights, both
-        without gradients, as is ``teacher``. A time below the lowest that networks are asked at counts as that one.
+        without gradients, as are ``teacher`` and ``guide``, another student of two times that the objective names. A
+        time below the lowest that networks are asked at counts as that one.
         """
         ...
 
@@ -87,14 +90,13 @@ class Trajectory(Objective):
     or tokens, and means over generated positions and samples. The target never has a gradient.
 
     Attributes:
-        two_times: whether the student takes a second time, as a map from any time to any other does.
-        residual: whether the student is a correction to the frozen teacher.
+        student_kind: what the student is: a network as the teacher's (``same``), one of ``two_times`` that begins with
+            its weights, or the frozen teacher with a ``residual`` of two times.
         has_diagonal: whether half of a batch teaches D_{s,s}.
     """
 
     needs: ClassVar[Needs] = Needs(roles=frozenset({"teacher", "student"}), data="real")
-    two_times: ClassVar[bool] = True
-    residual: ClassVar[bool] = False
+    student_kind: ClassVar[StudentKind] = "two_times"
     has_diagonal: ClassVar[bool] = False
 
     loss: Loss = "cross_entropy"
@@ -110,7 +112,7 @@ class Trajectory(Objective):
     def generator_terms(self, roles: TrajectoryRoles, fake: Trip) -> Terms:  # type: ignore[override]
         with torch.no_grad():
             target = self.target(roles, fake)
-        end = fake.way.end if self.two_times else None
+        end = None if self.student_kind == "same" else fake.way.end
         own = roles.ask("student", fake.x_t, fake.t, fake.cond, end, self.want)
         return {self.registered_name: self.weighed(roles, fake, self.compared(own, target, fake.cond.mask)).mean()}
 
@@ -158,7 +160,36 @@ def spans(uniform: Uniform, schedule: Schedule, highest: float, boundary: float)
     return Way(begin, begin + (end - begin) * uniform("middle"), end)
 
 
-class FlowMap(Trajectory):
+class TwoTimes(Trajectory):
+    """A student D_{s,t} that makes its own targets.
+
+    Attributes:
+        boundary: share of the jumps that go all the way from noise to text.
+        averaged: targets are made by the averaged student, not by the present one.
+    """
+
+    boundary: float = Field(default=1 / 32, ge=0, le=1)
+    averaged: bool = False
+
+    def way(self, uniform: Uniform, schedule: Schedule, highest: float) -> Way:
+        return spans(uniform, schedule, highest, self.boundary)
+
+    def mapped(
+        self, roles: TrajectoryRoles, x: Float[Tensor, "b l d"], s: Tensor, t: Tensor, cond: Condition
+    ) -> Prediction:
+        """D_{s,t} of the network that targets are made with."""
+        return roles.ask("averaged" if self.averaged else "target", x, s, cond, t, self.want)
+
+    def semigroup(self, roles: TrajectoryRoles, trip: Trip) -> Float[Tensor, "b l n"]:
+        """D_{s,t} by two jumps that meet at the middle."""
+        s, u, t, process, cond = trip.t, trip.way.middle, trip.way.end, roles.process, trip.cond
+        first = self.mapped(roles, trip.x_t, s, u, cond)
+        x_u = cond.apply(process.ddim(trip.x_t, first.x0, s, u))
+        second = self.mapped(roles, x_u, u, t, cond)
+        return flow_map.joined(process, self.said(first), self.said(second), s, u, t)
+
+
+class FlowMap(TwoTimes):
     """A student D_{s,t} of two times: its diagonal learns the teacher's denoiser, the rest an identity of flow maps.
 
     See :mod:`dlkit.diffusion.flow_map`. Half of the batch's rows are at s = t. The diagonal's times are the stage's
@@ -168,19 +199,13 @@ class FlowMap(Trajectory):
     Attributes:
         loss: cross_entropy or squared.
         diagonal: D_{s,s} learns what the teacher says, or the true text of the data.
-        boundary: share of the jumps that go all the way from noise to text.
-        averaged: targets are made by the averaged student, not by the present one.
+        boundary, averaged: see :class:`TwoTimes`.
     """
 
     has_diagonal: ClassVar[bool] = True
 
     loss: Literal["cross_entropy", "squared"] = "cross_entropy"
     diagonal: Literal["teacher", "data"] = "teacher"
-    boundary: float = Field(default=1 / 32, ge=0, le=1)
-    averaged: bool = False
-
-    def way(self, uniform: Uniform, schedule: Schedule, highest: float) -> Way:
-        return spans(uniform, schedule, highest, self.boundary)
 
     def generator_terms(self, roles: TrajectoryRoles, fake: Trip) -> Terms:  # type: ignore[override]
         assert fake.still is not None  # promised by has_diagonal
@@ -198,14 +223,7 @@ class FlowMap(Trajectory):
             return self.said(roles.ask("teacher", still.x_t, still.t, still.cond, None, self.want))
         if self.loss == "squared":
             return still.x0
-        tokens = roles.space.nearest(still.x0)
-        return F.one_hot(tokens, roles.space.vocab_size).to(still.x0.dtype)
-
-    def mapped(
-        self, roles: TrajectoryRoles, x: Float[Tensor, "b l d"], s: Tensor, t: Tensor, cond: Condition
-    ) -> Prediction:
-        """D_{s,t} of the network that targets are made with."""
-        return roles.ask("averaged" if self.averaged else "target", x, s, cond, t, self.want)
+        return F.one_hot(roles.space.nearest(still.x0), roles.space.vocab_size).to(still.x0.dtype)
 
     def flow(self, roles: TrajectoryRoles, x: Float[Tensor, "b l d"], t: Tensor, cond: Condition) -> Prediction:
         """E[x0 | x_t], which gives the flow its velocity: the teacher's, or the student's own diagonal."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dlkit.objectives import register
-from dlkit.objectives._trajectory import Loss, Trajectory, TrajectoryRoles, Trip, Uniform, Way
+from dlkit.objectives._trajectory import Loss, StudentKind, Trajectory, TrajectoryRoles, Trip, Uniform, Way
 from dlkit.schedules._base import Schedule
 
 
@@ -32,7 +32,7 @@ class Consistency(Trajectory):
             the present one).
     """
 
-    two_times: ClassVar[bool] = False
+    student_kind: ClassVar[StudentKind] = "same"
 
     loss: Loss = "squared"
     steps: int = Field(default=32, ge=1)

@@ -3,7 +3,6 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from dlkit.diffusion import flow_map
 from dlkit.objectives import register
 from dlkit.objectives._trajectory import FlowMap, TrajectoryRoles, Trip
 
@@ -27,8 +26,4 @@ class Psd(FlowMap):
     """
 
     def target(self, roles: TrajectoryRoles, trip: Trip) -> Float[Tensor, "b l n"]:
-        s, u, t, process, cond = trip.t, trip.way.middle, trip.way.end, roles.process, trip.cond
-        first = self.mapped(roles, trip.x_t, s, u, cond)
-        x_u = cond.apply(process.ddim(trip.x_t, first.x0, s, u))
-        second = self.mapped(roles, x_u, u, t, cond)
-        return flow_map.joined(process, self.said(first), self.said(second), s, u, t)
+        return self.semigroup(roles, trip)

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -32,8 +32,11 @@ class Sampler(Part):
     """From noise to a clean state.
 
     Attributes:
+        any_steps: a student that has it was taught to take any number of steps by it.
         steps: network calls.
     """
+
+    any_steps: ClassVar[bool] = False
 
     steps: int = Field(default=1, ge=1)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -38,6 +39,8 @@ class FlowMapSampler(Sampler):
         steps: jumps; network calls.
         gamma: share of the noise that is drawn anew.
     """
+
+    any_steps: ClassVar[bool] = True
 
     steps: int = Field(default=1, ge=1)
     gamma: float = Field(default=0.0, ge=0.0, le=1.0)

@@ -59,4 +59,4 @@ def check_gradients(case: Case, backbone: torch.nn.Module) -> None:
     ours = {f"backbone.{name}": parameter.grad for name, parameter in backbone.named_parameters()}
     assert ours.keys() == wanted.keys()
     for name, gradient in ours.items():
-        case.close(torch.zeros(()) if gradient is None else gradient, wanted[name], name, prefix="grad_")
+        case.close(torch.zeros_like(wanted[name]) if gradient is None else gradient, wanted[name], name, prefix="grad_")
