@@ -88,7 +88,8 @@ def denoiser(backbone: nn.Module | None = None, forward: GaussianProcess | None 
         torch.manual_seed(0)
         space = EmbeddingSpace(VOCABULARY, DIM)
         network = backbone or recipe().model.backbone.build(DIM, VOCABULARY)
-        return Denoiser(space, forward or process(), network).eval()
+        prediction = "logits" if getattr(network, "own_logits", False) else "x0"
+        return Denoiser(space, forward or process(), network, prediction).eval()
 
 
 def mask() -> Bool[Tensor, "b l"]:

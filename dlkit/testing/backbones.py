@@ -41,8 +41,10 @@ def takes_other_sizes(part: Backbone) -> None:
     """Shorter sequences, single samples and another width of the state are taken."""
     for dim, length in ((material.DIM, 1), (material.DIM + 3, 5), (16, material.LENGTH)):
         network = material.seeded(part.build, dim, material.VOCABULARY).eval()
-        x0, _ = network(torch.ones(1, length, dim), torch.ones(1, dtype=torch.float64), None)
-        require_like(x0, f"x0 of one sample with {length} positions of width {dim}", (1, length, dim), torch.float32)
+        output, _ = network(torch.ones(1, length, dim), torch.ones(1, dtype=torch.float64), None)
+        width = material.VOCABULARY if getattr(network, "own_logits", False) else dim
+        where = f"the output for one sample with {length} positions of width {dim}"
+        require_like(output, where, (1, length, width), torch.float32)
 
 
 @promise(variants=False)
@@ -59,6 +61,9 @@ def keeps_samples_apart(part: Backbone) -> None:
 def learns(part: Backbone) -> None:
     """Gradients reach the state and every parameter, and through detached parameters the state alone."""
     denoiser, x = built(part).requires_grad_(True), material.normal("x").requires_grad_()
+    with torch.no_grad():  # layers that begin at zero let nothing through
+        for number, p in enumerate(denoiser.backbone.parameters()):
+            p += 0.05 * material.seeded(torch.randn, *p.shape, seed=number)
     denoiser.frozen_predict(x, material.times(), material.condition()).x0.square().sum().backward()
     require(x.grad is not None and x.grad.isfinite().all() and (x.grad != 0).any(), "no gradient reaches the state")
     left = [name for name, p in denoiser.backbone.named_parameters() if p.grad is not None]
@@ -85,7 +90,8 @@ def is_kept(part: Backbone) -> None:
 @promise(slow=True)
 def is_a_teacher(part: Backbone) -> None:
     """`dlkit train` fits it, and the folder that this leaves writes texts."""
-    model = load_teacher(material.fitted(model={"backbone": part.spec()}))
+    denoiser = built(part)
+    model = load_teacher(material.fitted(model={"backbone": part.spec(), "prediction": denoiser.prediction}))
     require(model.architecture.backbone == part, "the folder holds other settings")
     texts = model.generate(list(material.SOURCES), steps=2)
     require(texts == model.generate(list(material.SOURCES), steps=2, batch_size=1), "texts depend on batch mates")
