@@ -48,7 +48,9 @@ GuidanceOption = Annotated[
     float, typer.Option("--guidance", help="classifier-free guidance of a teacher that was trained for it (1: none)")
 ]
 MbrOption = Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")]
-SamplesOption = Annotated[int, typer.Option("--samples", help="texts for each source")]
+SamplesOption = Annotated[
+    int, typer.Option("--samples", help="texts for each source, or in all if the model writes without sources")
+]
 
 
 @app.command("list")
@@ -187,7 +189,12 @@ def export_(
 @app.command()
 def sample(
     model: ModelOption,
-    source: Annotated[str, typer.Option("--input", help="file with one source a line, or - for standard input")] = "-",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--input", help="file with one source a line, or - for standard input (default); none if the model has none"
+        ),
+    ] = None,
     steps: StepsOption = None,
     sampler: SamplerOption = None,
     decoder: DecoderOption = None,
@@ -202,7 +209,7 @@ def sample(
     data: Annotated[Path | None, typer.Option("--data", help="data folder to decode, with --decodes")] = None,
     split: Annotated[str, typer.Option("--split", help="which file of --data")] = "test",
 ) -> None:
-    """Write texts: one JSON line for each source."""
+    """Write texts: one JSON line for each source, or for each text where there are none."""
     _positive(steps=steps, samples=samples, batch=batch)
     parts = {"sampler": _part("--sampler", sampler), "decoder": _part("--decoder", decoder)}
     if (decodes is None) != (data is None):
@@ -210,16 +217,16 @@ def sample(
             "--decodes and --data go together: the one is the folder to write, the other has the references"
         )
     if decodes is not None and data is not None:
-        if source != "-" or mbr:
+        if source not in (None, "-") or mbr:
             raise UserError(
                 "--decodes takes its sources from --data and writes all samples; leave --input and --mbr out"
             )
         settings = {"steps": steps, "batch_size": batch, "guidance": guidance, **parts}
         return _decode(model, data, split, decodes, samples, seed, **settings)
-    sources = _sources(source)
     from dlkit.generator import load
 
     loaded = load(model)
+    sources = _given(source) if loaded.architecture.is_conditional else _none_given(source)
     texts = loaded.generate(
         sources,
         num_samples=samples,
@@ -230,8 +237,12 @@ def sample(
         guidance=guidance,
         **parts,
     )
-    for text, hypotheses in zip(sources, texts, strict=True):
-        typer.echo(json.dumps({"source": text, "hypotheses": hypotheses}, ensure_ascii=False))
+    if sources is None:
+        lines = [{"text": text} for text in texts[0]]
+    else:
+        lines = [{"source": text, "hypotheses": found} for text, found in zip(sources, texts, strict=True)]
+    for line in lines:
+        typer.echo(json.dumps(line, ensure_ascii=False))
 
 
 def _decode(model: Path, data: Path, split: str, out: Path, samples: int, seed: int, **options: Any) -> None:
@@ -250,7 +261,7 @@ def _decode(model: Path, data: Path, split: str, out: Path, samples: int, seed: 
 def evaluate(
     model: Annotated[Path | None, typer.Option("--model", help="folder of a teacher or a student")] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="folder with the split: sources to write for, and references")
+        Path | None, typer.Option("--data", help="folder with the split: sources and references, or held-out texts")
     ] = None,
     decodes: Annotated[
         Path | None,
@@ -262,8 +273,13 @@ def evaluate(
         str, typer.Option("--split", help="train, valid, test or another file of the data folder")
     ] = "test",
     protocol: Annotated[
-        str, typer.Option("--protocol", help="how texts are scored: diffuseq, dlkit or raw")
-    ] = "diffuseq",
+        str | None,
+        typer.Option("--protocol", help="how texts are scored: diffuseq (default), dlkit (without sources) or raw"),
+    ] = None,
+    more: Annotated[
+        list[str],
+        typer.Option("--metric", help="another metric: name, or settings such as '{name: gen_ppl, model: DIR}'"),
+    ] = [],  # noqa: B006 - typer copies it
     bertscore: Annotated[
         str | None,
         typer.Option("--bertscore", help="BERTScore by this model: folder, hub name, or '{model: DIR, layer: 9}'"),
@@ -274,7 +290,7 @@ def evaluate(
     sampler: SamplerOption = None,
     decoder: DecoderOption = None,
     guidance: GuidanceOption = 1.0,
-    limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources, or held-out texts")] = None,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
     file: Annotated[Path | None, typer.Option("--json", help="where to write the report")] = None,
@@ -295,12 +311,20 @@ def evaluate(
     from dlkit.files import write_json
     from dlkit.generator import load
 
-    rules(protocol)
-    more_metrics = [] if bertscore is None else [_bertscore(bertscore)]
+    if protocol is not None:
+        rules(protocol)
+    more_metrics = [*_metrics(more), *([] if bertscore is None else [_bertscore(bertscore)])]
     loaded = None if model is None else load(model)
     if decodes is not None:
         report = score_files(
-            decodes, protocol, data=data, split=split, model=loaded, mbr=mbr, limit=limit, more_metrics=more_metrics
+            decodes,
+            protocol or "diffuseq",
+            data=data,
+            split=split,
+            model=loaded,
+            mbr=mbr,
+            limit=limit,
+            more_metrics=more_metrics,
         )
     else:
         assert loaded is not None and data is not None
@@ -410,6 +434,20 @@ def _part(option: str, text: str | None) -> Any:
     return _mapping(option, text, "{name: ..., setting: value}")
 
 
+def _metrics(given: list[str]) -> list[Any]:
+    from dlkit import metrics
+    from dlkit.part import from_spec
+
+    made = [from_spec(metrics.registry, _part("--metric", text)) for text in given]
+    names = [metric.registered_name for metric in made]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"--metric {name} is given twice; give a metric once, and evaluate again for other settings"
+            )
+    return made
+
+
 def _bertscore(text: str) -> Any:
     from dlkit import metrics
     from dlkit.part import from_spec
@@ -428,7 +466,13 @@ def _mapping(option: str, text: str, example: str) -> Any:
         raise UserError(f"{option} {text}: not a YAML mapping; write '{example}'") from None
 
 
-def _sources(source: str) -> list[str]:
+def _none_given(source: str | None) -> None:
+    if source is not None:
+        raise UserError(f"--input {source}: this model writes without a source; leave it out and say --samples")
+
+
+def _given(source: str | None) -> list[str]:
+    source = source or "-"
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except OSError as error:

@@ -272,14 +272,15 @@ class Evaluation(Spec):
 
     Attributes:
         every: generator updates (or fitting steps) between two evaluations.
-        metric: what the best student is chosen by.
-        n_sources: sources of the validation split, the first ones.
-        num_samples: outputs for each source.
+        metric: what the best student is chosen by; None is ``bleu``, or without sources ``ngram_divergence``.
+        n_sources: sources of the validation split, the first ones. Without sources, texts that are written, and how
+            many held-out ones they are compared with.
+        num_samples: outputs for each source; without sources of no use.
         steps: network calls of one output; None is a student's own number, and 20 DDIM steps of a teacher.
     """
 
     every: int = Field(default=200, ge=1)
-    metric: part_of(metrics.registry) = "bleu"  # type: ignore[valid-type]
+    metric: optional_part_of(metrics.registry) = None  # type: ignore[valid-type]
     n_sources: int = Field(default=256, ge=1)
     num_samples: int = Field(default=2, ge=1)
     steps: int | None = Field(default=None, ge=1)
@@ -360,6 +361,7 @@ class Recipe(Spec):
                 self._discriminator_serves(objective)
             self._settings_of_a_critic_have_one()
             self._something_is_beside_a_regression()
+            self._a_source_is_there_to_drop()
         return self
 
     @property
@@ -426,6 +428,13 @@ class Recipe(Spec):
                         f"{name} stands beside an objective that is no regression to the teacher's samples, "
                         f"but every stage is one; set {name}=false"
                     )
+
+    def _a_source_is_there_to_drop(self) -> None:
+        if self.model.layout != "pairs" and self.fit.condition_dropout:
+            raise ValueError(
+                f"fit.condition_dropout={self.fit.condition_dropout:g}: texts of model.layout={self.model.layout} have "
+                "no source to drop; set fit.condition_dropout=0"
+            )
 
     @model_validator(mode="wrap")  # the last one, so that it also wraps the validator above
     @classmethod

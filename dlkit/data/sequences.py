@@ -1,14 +1,15 @@
-"""DiffuSeq's sequence format, and which rows a training step sees.
+"""Texts as sequences of fixed length, and which rows a training step sees.
 
-One pair is one sequence ``[CLS] src [SEP] [SEP] [CLS] trg [SEP] [PAD] ...`` of fixed length. Its mask tells the given
+One pair is one sequence ``[CLS] src [SEP] [SEP] [CLS] trg [SEP] [PAD] ...``, as in DiffuSeq. Its mask tells the given
 part (0: the source and the separator after it) from the part to generate (1: the target and the padding, whose length
-the model thereby learns).
+the model thereby learns). Of texts without a source nothing is given: the mask is 1 everywhere.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -22,7 +23,7 @@ from dlkit.errors import UserError
 Overlong = Literal["truncate", "refuse"]
 Layout = Literal["pairs", "padded", "packed"]
 
-CHUNK = 8192  # pairs tokenised at once: bounds the memory that lists of ids take
+CHUNK = 8192  # texts tokenised at once: bounds the memory that lists of ids take
 
 
 def merge_pair(
@@ -92,6 +93,57 @@ def merge_source(
     return _padded([*src_ids[:-1][: room - 1], src_ids[-1], sep_id], [], seq_len, pad_id)
 
 
+def padded_text(
+    ids: Sequence[int],
+    seq_len: int,
+    sep_id: int,
+    pad_id: int,
+    overlong: Overlong = "truncate",
+    where: str = "a text",
+) -> list[int]:
+    """Lay out a text alone: ``[CLS] text [SEP] [PAD] ...``. A longer one loses its last words and keeps its ``[SEP]``.
+
+    Args:
+        ids: with its first and last special id.
+        overlong: cut a text that is too long, or refuse it.
+        where: names the text in an error message.
+
+    Raises:
+        UserError: the text is too long and ``overlong`` is ``"refuse"``, or ``seq_len`` is below 3.
+    """
+    _check(seq_len, 3)
+    if len(ids) <= seq_len:
+        return padded(ids, seq_len, pad_id)
+    if overlong == "refuse":
+        raise UserError(_too_long(where, f"{len(ids)} ids", seq_len, seq_len))
+    return [*ids[: seq_len - 1], sep_id]
+
+
+def packed_texts(encoded: Iterable[Sequence[int]], seq_len: int, cls_id: int, sep_id: int) -> Iterator[list[int]]:
+    """Lay out texts one after another, each followed by ``[SEP]``, cut every seq_len - 2 ids: ``[CLS] piece [SEP]``.
+
+    The last piece may be shorter than the others.
+
+    Args:
+        encoded: ids of each text with its first and last special id.
+
+    Raises:
+        UserError: ``seq_len`` is below 3.
+
+    Source: the wrapped text of MDLM (Sahoo et al. 2024, arXiv 2406.07524), on which FLM (arXiv 2602.16813) is trained.
+    """
+    _check(seq_len, 3)
+    room, left = seq_len - 2, []
+    for ids in encoded:
+        left += ids[1:]
+        whole = len(left) // room * room
+        for start in range(0, whole, room):
+            yield [cls_id, *left[start : start + room], sep_id]
+        left = left[whole:]
+    if left:
+        yield [cls_id, *left, sep_id]
+
+
 def _check(seq_len: int, least: int, *parts: Sequence[int]) -> None:
     if seq_len < least:
         raise UserError(f"a sequence of {seq_len} ids cannot hold a text; set model.seq_len to {least} or more")
@@ -145,12 +197,12 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class EncodedPairs:
-    """A split as two tensors, one row for each source with each of its references.
+class Rows:
+    """A split as two tensors: one row for each source with each of its references, or rows of texts without a source.
 
     Attributes:
         ids: token ids, int16 where the vocabulary allows it and else int32.
-        mask: True on target and padding.
+        mask: True on what is generated: target and padding; all of a text without a source.
         n_truncated: how many rows were cut.
     """
 
@@ -159,14 +211,14 @@ class EncodedPairs:
     n_truncated: int
 
     @classmethod
-    def encode(
+    def of_pairs(
         cls,
         pairs: Sequence[Pair],
         tokenizer: Tokenizer,
         seq_len: int,
         overlong: Overlong = "truncate",
         name: str = "data",
-    ) -> "EncodedPairs":
+    ) -> "Rows":
         """Tokenise and lay out all pairs; ``name`` (of the split, say) leads error messages.
 
         Raises:
@@ -174,7 +226,6 @@ class EncodedPairs:
         """
         if not pairs:
             raise UserError(f"{name}: no pairs to encode; give at least one")
-        dtype = torch.int16 if tokenizer.vocab_size <= 2**15 else torch.int32
         ids, lengths, n_truncated = [], [], 0
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]
@@ -187,10 +238,60 @@ class EncodedPairs:
                 for (where, _, _), src, trg in zip(rows, sources, targets, strict=True)
             ]
             n_truncated += sum(len(s) + len(t) + 1 > seq_len for s, t in zip(sources, targets, strict=True))
-            ids.append(torch.tensor([row for row, _ in merged], dtype=dtype))
+            ids.append(_small([row for row, _ in merged], tokenizer))
             lengths += [seq_len - sum(mask) for _, mask in merged]
         mask = torch.arange(seq_len) >= torch.tensor(lengths)[:, None]
         return cls(torch.cat(ids), mask, n_truncated)
+
+    @classmethod
+    def padded(
+        cls,
+        texts: Sequence[str],
+        tokenizer: Tokenizer,
+        seq_len: int,
+        overlong: Overlong = "truncate",
+        name: str = "data",
+    ) -> "Rows":
+        """Tokenise texts and lay out each alone, see :func:`padded_text`.
+
+        Raises:
+            UserError: there is no text, or one is too long and ``overlong`` is ``"refuse"``.
+        """
+        if not texts:
+            raise UserError(f"{name}: no texts to encode; give at least one")
+        found, n_truncated = [], 0
+        for start in range(0, len(texts), CHUNK):
+            encoded = tokenizer.encode_batch(texts[start : start + CHUNK])
+            rows = [
+                padded_text(ids, seq_len, tokenizer.sep_id, tokenizer.pad_id, overlong, f"{name}: text {number}")
+                for number, ids in enumerate(encoded, start + 1)
+            ]
+            n_truncated += sum(len(ids) > seq_len for ids in encoded)
+            found.append(_small(rows, tokenizer))
+        ids = torch.cat(found)
+        return cls(ids, torch.ones_like(ids, dtype=torch.bool), n_truncated)
+
+    @classmethod
+    def packed(cls, texts: Sequence[str], tokenizer: Tokenizer, seq_len: int, name: str = "data") -> "Rows":
+        """Tokenise texts and lay them out one after another, see :func:`packed_texts`; a short last row is dropped.
+
+        Raises:
+            UserError: the texts do not fill one row.
+        """
+        starts = range(0, len(texts), CHUNK)
+        encoded = (ids for start in starts for ids in tokenizer.encode_batch(texts[start : start + CHUNK]))
+        rows = packed_texts(encoded, seq_len, tokenizer.cls_id, tokenizer.sep_id)
+        whole = (row for row in rows if len(row) == seq_len)
+        found = []
+        while some := list(islice(whole, CHUNK)):
+            found.append(_small(some, tokenizer))
+        if not found:
+            raise UserError(
+                f"{name}: all texts together do not fill one row of {seq_len} ids; give more text, set a smaller "
+                "model.seq_len, or set model.layout=padded"
+            )
+        ids = torch.cat(found)
+        return cls(ids, torch.ones_like(ids, dtype=torch.bool), 0)
 
     def __len__(self) -> int:
         return self.ids.shape[0]
@@ -198,6 +299,11 @@ class EncodedPairs:
     def gather(self, indices: Int[Tensor, " b"]) -> Batch:
         """The rows of these indices, in their order."""
         return Batch(self.ids[indices].long(), self.mask[indices], indices)
+
+
+def _small(rows: list[list[int]], tokenizer: Tokenizer) -> Int[Tensor, "n l"]:
+    """Ids in as little memory as the vocabulary allows."""
+    return torch.tensor(rows, dtype=torch.int16 if tokenizer.vocab_size <= 2**15 else torch.int32)
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:

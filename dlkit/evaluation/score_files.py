@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dlkit.data.pairs import fingerprint
+from dlkit.data.splits import fingerprint
 from dlkit.errors import UserError
 from dlkit.evaluation.decodes import average_length, holds_samples, read_decodes, read_samples
 from dlkit.evaluation.evaluate import normalise, score

@@ -26,6 +26,7 @@ from dlkit.files import atomic_folder, write_json
 from dlkit.generator.architecture import Architecture
 from dlkit.generator.folder import RECIPE, WEIGHTS, aliases, model_folder, read_model
 from dlkit.guidance import guided
+from dlkit.metrics._base import Sequences
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.part import from_spec, plugins_of
 from dlkit.randomness import Stream, hash64
@@ -96,6 +97,8 @@ class TextModel:
         """
         if not math.isfinite(scale):
             raise UserError(f"guidance must be a finite number, not {scale}; 1 is none")
+        if scale != 1.0 and not self.architecture.is_conditional:
+            raise UserError(f"guidance={scale:g}: this {self.kind} has no sources to be led by; leave guidance out")
         if scale != 1.0 and not self.architecture.condition_dropout:
             raise UserError(
                 f"guidance={scale:g}: this {self.kind} was never trained without its sources; {self.how_to_guide}"
@@ -107,7 +110,7 @@ class TextModel:
         return sampler.calls(self.architecture.process.noise_schedule) * (1 if guidance == 1.0 else 2)
 
     def generate(
-        self, sources: Sequence[str], *, num_samples: int = 1, mbr: int = 0, **options: Any
+        self, sources: Sequence[str] | None = None, *, num_samples: int = 1, mbr: int = 0, **options: Any
     ) -> list[list[str]]:
         """Write texts.
 
@@ -115,27 +118,32 @@ class TextModel:
         that the others agree with most, by sentence BLEU.
 
         Args:
-            sources: texts to write for.
-            num_samples: texts for each.
+            sources: texts to write for; None for a model that writes without a source.
+            num_samples: texts for each source, or in all.
             mbr: candidates for minimum Bayes risk; 0 chooses nothing.
             options: see :meth:`generate_tokens`.
 
         Returns:
             for each source its texts, ``num_samples`` or one chosen: what stands between [CLS] and the first [SEP].
+            Without sources one list of ``num_samples`` texts; if the model's are packed, a text is all that stands in
+            the sequence, marks left out.
 
         Raises:
-            UserError: a source does not fit, or an argument is out of range.
+            UserError: a source does not fit, there are none and the model needs some, or it takes none and there are
+                some, or an argument is out of range.
         """
         count = candidates(num_samples, mbr)
-        groups = self.generate_tokens(sources, num_samples=count, **options)
-        written = self.tokenizer.decode_batch([self.until_end(ids) for group in groups for ids in group])
-        texts = _grouped(written, count)
+        if mbr and not self.architecture.is_conditional:
+            raise UserError(
+                f"mbr={mbr} chooses among the texts of a source, and this {self.kind} has none; leave it out"
+            )
+        texts = self.decoded(self.generate_tokens(sources, num_samples=count, **options))
         return choose_by_mbr(texts) if mbr else texts
 
     @torch.inference_mode()
     def generate_tokens(
         self,
-        sources: Sequence[str],
+        sources: Sequence[str] | None = None,
         *,
         num_samples: int = 1,
         steps: int | None = None,
@@ -146,15 +154,16 @@ class TextModel:
         guidance: float = 1.0,
         observe: Observer | None = None,
     ) -> list[list[list[int]]]:
-        """The tokens of all generated positions, padding included.
+        """The tokens of all generated positions, padding included; without sources one list of them.
 
-        All that is random in a text is a function of (seed, source, number of the sample), whatever its batch mates.
+        All that is random in a text is a function of (seed, source, number of the sample), whatever its batch mates;
+        without a source, of (seed, number of the sample).
         The samples of a source begin with different noises as long as the sampler has some: a student of few codes is
         not asked twice for the same text.
 
         Args:
-            sources: texts to write for.
-            num_samples: texts for each.
+            sources: texts to write for; None for a model that writes without a source.
+            num_samples: texts for each source, or in all.
             steps: network calls; None is the model's own default, for a student the steps it was trained for.
             sampler: name or settings; None is the model's own.
             seed: of the noise, and of what the decoder draws.
@@ -165,12 +174,13 @@ class TextModel:
             observe: called after each network call, see :class:`dlkit.samplers._base.Sampler`.
 
         Raises:
-            UserError: a source does not fit, or an argument is out of range.
+            UserError: as :meth:`generate`.
         """
         if num_samples < 1 or batch_size < 1:
             raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
         chosen, denoiser = self.choose_sampler(sampler, steps), self.guided(guidance)
         reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
+        sources = self._checked(sources)
         rows, masks = self._encode(sources)
         keys = sample_keys(sources, num_samples)
         codes = chosen.starts
@@ -206,10 +216,24 @@ class TextModel:
         u = Stream(seed, "decode").uniform(keys.to(x.device), x.shape[1])
         return (decoder or self.architecture.decoder).decode(x, self.denoiser.space, u)
 
-    def _encode(self, sources: Sequence[str]) -> tuple[Int[Tensor, "n l"], Tensor]:
-        arch, tok = self.architecture, self.tokenizer
+    def _checked(self, sources: Sequence[str] | None) -> Sequence[str]:
+        """The sources of a call; of a model that writes without any, the empty one."""
+        if not self.architecture.is_conditional:
+            if sources is not None:
+                raise UserError(f"this {self.kind} writes without a source; leave sources out and say num_samples")
+            return [""]
+        if sources is None:
+            raise UserError(f"this {self.kind} writes for sources; give a list of texts")
         if isinstance(sources, str):
             raise UserError("sources must be a list of texts, not one text; write [text]")
+        return sources
+
+    def _encode(self, sources: Sequence[str]) -> tuple[Int[Tensor, "n l"], Tensor]:
+        """Rows with the sources laid out, and where they are free: everywhere, if nothing is given."""
+        arch, tok = self.architecture, self.tokenizer
+        if not arch.is_conditional:
+            ids = torch.full((len(sources), arch.seq_len), tok.pad_id)
+            return ids, torch.ones_like(ids, dtype=torch.bool)
         merged = [
             merge_source(
                 ids, arch.seq_len, sep_id=tok.sep_id, pad_id=tok.pad_id, overlong=arch.overlong, where=f"source {n + 1}"
@@ -219,6 +243,19 @@ class TextModel:
         ids = torch.tensor([row for row, _ in merged], dtype=torch.int64).reshape(-1, arch.seq_len)
         mask = torch.tensor([row for _, row in merged], dtype=torch.bool).reshape(-1, arch.seq_len)
         return ids, mask
+
+    def decoded(self, groups: Sequence[Sequence[list[int]]]) -> list[list[str]]:
+        """The texts of tokens that were generated: of all of them if texts are packed, else of those up to the end."""
+        packed = self.architecture.layout == "packed"
+        texts = iter(
+            self.tokenizer.decode_batch(ids if packed else self.until_end(ids) for group in groups for ids in group)
+        )
+        return [[next(texts) for _ in group] for group in groups]
+
+    def sequences(self, groups: Sequence[Sequence[list[int]]]) -> Sequences:
+        """The whole sequences of a model that writes without a source, decoded with every mark."""
+        ids = [ids for group in groups for ids in group]
+        return Sequences(ids, self.tokenizer.backend.decode_batch(ids, skip_special_tokens=False))
 
     def until_end(self, ids: list[int]) -> list[int]:
         """The text between a leading [CLS] mark and the first [SEP]."""

@@ -11,10 +11,25 @@ from dlkit.errors import UserError
 from dlkit.part import Part
 
 NEEDS = {
+    "sources": "texts that were written for sources",
+    "texts": "held-out texts that the samples, written without a source, should be like",
     "references": "a reference for every source",
     "samples>=2": "two or more samples of every source",
     "grammar": "a corpus whose correct outputs are known, such as the built-in grammar",
 }
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Whole sequences as a model wrote them, marks and padding included.
+
+    Attributes:
+        ids: of each sequence.
+        texts: the same, decoded with every mark.
+    """
+
+    ids: Sequence[Sequence[int]]
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,9 @@ class Cases:
         references: N tuples, an empty one where a source has no reference.
         paraphrases: gives all correct outputs of a source without the source itself; ``None`` unless the corpus is a
             grammar.
+        held_out: of texts that were written without a source those they should be like, perhaps none; ``None`` where
+            there are sources.
+        sequences: what such texts were read from, one for each, where that is known.
 
     Raises:
         UserError: no source, lists of different lengths, no samples, or not equally many for every source.
@@ -53,6 +71,21 @@ class Cases:
     hypotheses: Sequence[Sequence[str]]
     references: Sequence[Sequence[str]]
     paraphrases: Callable[[str], frozenset[str]] | None = None
+    held_out: Sequence[str] | None = None
+    sequences: Sequences | None = None
+
+    @classmethod
+    def without_sources(
+        cls, texts: Sequence[str], held_out: Sequence[str] = (), sequences: Sequences | None = None
+    ) -> "Cases":
+        """Texts that were written without a source, each a case of its own; its source is empty.
+
+        Raises:
+            UserError: there are no texts.
+        """
+        if not texts:
+            raise UserError("there are no texts to score; give at least one")
+        return cls([""] * len(texts), [[text] for text in texts], [()] * len(texts), None, held_out, sequences)
 
     def __post_init__(self) -> None:
         self._check_lengths()
@@ -86,6 +119,8 @@ class Cases:
     def offers(self) -> frozenset[str]:
         """Which of the needs of a metric are met here."""
         met = {
+            "sources": self.held_out is None,
+            "texts": bool(self.held_out),
             "references": all(self.references),
             "samples>=2": self.num_samples >= 2,
             "grammar": self.paraphrases is not None,
@@ -109,13 +144,16 @@ class Metric(Part):
 
     Attributes:
         higher_is_better: the direction of improvement.
-        needs: what the cases must offer, out of ``references``, ``samples>=2`` and ``grammar``.
+        needs: what the cases must offer, out of ``sources``, ``references``, ``samples>=2``, ``grammar`` and ``texts``.
         on_request: an evaluation computes it only where it is asked for, because it needs more than the texts.
+        for_texts: it is about a body of texts, whatever they were written for. An evaluation of texts without a source
+            computes it unasked, one of texts with sources where it is asked for.
     """
 
     higher_is_better: ClassVar[bool]
     needs: ClassVar[frozenset[str]] = frozenset()
     on_request: ClassVar[bool] = False
+    for_texts: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, cases: Cases) -> float:
@@ -161,7 +199,11 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def usual_metrics() -> list[Metric]:
-    """Every registered metric that can be used and need not be asked for, with its default settings."""
+def usual_metrics(sources: bool = True) -> list[Metric]:
+    """Every registered metric that can be used and need not be asked for, with its default settings.
+
+    Args:
+        sources: whether the texts were written for sources.
+    """
     parts = [metrics.get(name) for name in metrics.registry.usable()]
-    return [part() for part in parts if not part.on_request]
+    return [part() for part in parts if not part.on_request and not (sources and part.for_texts)]

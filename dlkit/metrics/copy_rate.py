@@ -12,6 +12,7 @@ class CopyRate(SourceMetric):
     """Samples equal to their source / samples, in [0, 1]; white space and case are disregarded."""
 
     higher_is_better: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset({"sources"})
 
     def of_source(self, case: Case) -> float:
         source = normalised(case.source).lower()

@@ -22,9 +22,23 @@ def cases() -> Cases:
     return held_out.cases(samples)
 
 
+def texts() -> Cases:
+    """Texts without a source, with held-out texts beside them."""
+    given = cases()
+    written = [text for samples in given.hypotheses for text in samples]
+    return Cases.without_sources(written, list(given.sources))
+
+
+def suitable(part: Metric) -> Cases:
+    """Cases that offer what a metric needs."""
+    return texts() if "texts" in part.needs else cases()
+
+
 def without(need: str) -> Cases:
     """Cases that do not offer one of the needs."""
     whole = cases()
+    if need in ("sources", "texts"):
+        return dataclasses.replace(texts(), held_out=()) if need == "texts" else texts()
     changes = {
         "references": {"references": [()] * len(whole.sources)},
         "samples>=2": {"hypotheses": [samples[:1] for samples in whole.hypotheses]},
@@ -43,19 +57,20 @@ def need_no_download(part: Metric) -> None:
 def is_a_number(part: Metric) -> None:
     """It gives one finite number, the same again, and leaves the cases as they were."""
     need_no_download(part)
-    given = cases()
+    given = suitable(part)
     score = part.score(given)
     require(isinstance(score, float) and math.isfinite(score), f"the score is {score!r}, not a finite float")
-    require(part.score(cases()) == score, "two calls differ")
-    require(given == dataclasses.replace(cases(), paraphrases=given.paraphrases), "it changes the cases")
+    require(part.score(suitable(part)) == score, "two calls differ")
+    require(given == dataclasses.replace(suitable(part), paraphrases=given.paraphrases), "it changes the cases")
 
 
 @promise()
 def does_not_mind_the_order(part: Metric) -> None:
     """Sources in another order have the same score."""
     need_no_download(part)
-    given = cases()
-    turned = Cases(given.sources[::-1], given.hypotheses[::-1], given.references[::-1], given.paraphrases)
+    given = suitable(part)
+    rows = {name: getattr(given, name)[::-1] for name in ("sources", "hypotheses", "references")}
+    turned = dataclasses.replace(given, **rows)
     require(math.isclose(part.score(turned), part.score(given), abs_tol=1e-9), "the score depends on the order")
 
 
@@ -64,11 +79,10 @@ def is_the_mean_of_its_sources(part: Metric) -> None:
     """A mean over sources is the mean of what it gives for each."""
     need_no_download(part)
     if isinstance(part, SourceMetric):
-        values = part.per_source(cases())
-        require(
-            len(values) == len(cases().sources), f"there are {len(values)} values for {len(cases().sources)} sources"
-        )
-        require(math.isclose(mean(values), part.score(cases()), abs_tol=1e-12), "the score is not their mean")
+        values = part.per_source(suitable(part))
+        count = len(suitable(part).sources)
+        require(len(values) == count, f"there are {len(values)} values for {count} sources")
+        require(math.isclose(mean(values), part.score(suitable(part)), abs_tol=1e-12), "the score is not their mean")
 
 
 @promise(variants=False)

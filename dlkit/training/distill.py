@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlkit.data.pairs import has_split, read_split
+from dlkit.data.splits import has_split
 from dlkit.denoiser import Denoiser
 from dlkit.errors import UserError
 from dlkit.generator import OneStepGenerator, Teacher, load_teacher
 from dlkit.guidance import guided
-from dlkit.metrics._base import Metric
 from dlkit.objectives._base import Noised, Objective, Terms
 from dlkit.objectives.adversarial import Adversarial
 from dlkit.part import from_spec, plugins_of
@@ -23,7 +22,7 @@ from dlkit.recipe import Recipe, Stage
 from dlkit.samplers import registry as samplers
 from dlkit.training import checkpoint
 from dlkit.training.checkpoint import State
-from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
+from dlkit.training.data import Corpus, Draw, data_identity, read_examples, read_held_out
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.feasible import check_feasible
@@ -34,7 +33,7 @@ from dlkit.training.progress import Reporter
 from dlkit.training.rates import set_lr
 from dlkit.training.teacher_samples import TeacherSamples
 from dlkit.training.turns import Networks, Studio, Turn, sibling
-from dlkit.training.validation import check, validate
+from dlkit.training.validation import check, metric_of, outputs, validate
 
 CLIPS = "generator.clip and critic.clip"
 
@@ -118,14 +117,16 @@ class Distiller:
         self.recipe, self.engine, self.seed = recipe, engine, seed
         self.folder, self.reporter = folder, reporter
         self.model, arch = teacher, teacher.architecture
-        self.corpus = Corpus(data, teacher.tokenizer, arch.seq_len, arch.overlong, read_split(data, "train"))
-        self.held_out = HeldOut.read(data, "valid", recipe.evaluation.n_sources).normalised(teacher.tokenizer)
+        shape = (teacher.tokenizer, arch.seq_len, arch.overlong)
+        self.corpus = Corpus(data, *shape, read_examples(data, "train", arch.layout), arch.layout)
+        held_out = read_held_out(data, "valid", arch.layout, recipe.evaluation.n_sources)
+        self.held_out = held_out.normalised(*shape)
         network = guided(teacher.denoiser, recipe.guidance.teacher, teacher.tokenizer.pad_id)
         self.teacher: Denoiser = engine.setup(network.requires_grad_(False))  # type: ignore[assignment]
         self.adversary: Adversarial | None = recipe.adv  # type: ignore[assignment]
         self.best = Best(checkpoint.module_state(sibling(self.teacher).backbone))
-        self.metric: Metric = recipe.evaluation.metric  # type: ignore[assignment]
-        check(self.held_out, self.metric, recipe.evaluation.num_samples)
+        self.metric = metric_of(recipe.evaluation, arch.layout)
+        check(self.held_out, self.metric, outputs(recipe.evaluation, arch.layout))
         check_feasible(recipe, arch, engine.device)
         self.clock = Clock()
 
@@ -176,7 +177,8 @@ class Distiller:
         """Score the averaged student; keep it if it is the best so far."""
         settings = self.recipe.evaluation
         student = self.student(stage.ema.state())
-        score, values = validate(student, self.held_out, self.metric, settings.num_samples, settings.steps, self.seed)
+        count = outputs(settings, self.model.architecture.layout)
+        score, values = validate(student, self.held_out, self.metric, count, settings.steps, self.seed)
         self.log("valid", stage.number, stage.done, rounded(values))
         sign = 1.0 if self.metric.higher_is_better else -1.0
         if self.best.score is None or sign * score > sign * self.best.score:

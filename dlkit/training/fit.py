@@ -8,27 +8,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlkit.data.pairs import has_split, read_split
 from dlkit.data.sequences import without_source
+from dlkit.data.splits import has_split
 from dlkit.data.tokenizer import make_tokenizer
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.time_samplers._base import TimeState
 from dlkit.generator import Architecture, Teacher
-from dlkit.metrics._base import Metric
 from dlkit.part import plugins_of
 from dlkit.randomness import Stream
 from dlkit.recipe import Recipe
 from dlkit.teachers._base import FitBatch
 from dlkit.training import checkpoint
 from dlkit.training.checkpoint import State
-from dlkit.training.data import Corpus, Draw, HeldOut, data_identity
+from dlkit.training.data import (
+    Corpus,
+    Draw,
+    HeldOut,
+    HeldOutTexts,
+    all_texts,
+    data_identity,
+    read_examples,
+    read_held_out,
+)
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import largest, refuse_nan, rounded, time_bins
 from dlkit.training.progress import Loop, Reporter
 from dlkit.training.rates import groups, set_lr
-from dlkit.training.validation import check, validate
+from dlkit.training.validation import check, metric_of, outputs, validate
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def fit(
 
     Args:
         recipe: its ``model``, ``fit``, ``decoder``, ``evaluation`` and ``run`` are used.
-        data: folder with train.jsonl[.gz] and, for validation, valid.jsonl[.gz].
+        data: folder with train.jsonl[.gz] and, for validation, valid.jsonl[.gz]; of texts without a source also .txt.
         out: folder of the run; the teacher is in ``out/teacher``.
         seed: of weights, order and noise.
         resume: go on from the last checkpoint.
@@ -82,17 +90,19 @@ class Fitter:
         self.recipe, self.settings, self.engine = recipe, recipe.fit, engine
         self.seed, self.folder, self.reporter = seed, folder, reporter
         model = recipe.model
-        pairs = read_split(data, "train")
-        self.tokenizer = make_tokenizer(model.tokenizer, (text for pair in pairs for text in (pair.src, *pair.refs)))
-        self.corpus = Corpus(data, self.tokenizer, model.seq_len, model.overlong, pairs)
-        if self.corpus.rows.n_truncated:
-            reporter.say(
-                f"{self.corpus.rows.n_truncated} of {len(self.corpus.rows)} pairs were cut to {model.seq_len} tokens"
-            )
-        self.held_out: HeldOut | None = None
+        examples = read_examples(data, "train", model.layout)
+        self.tokenizer = make_tokenizer(model.tokenizer, all_texts(examples))
+        shape = (self.tokenizer, model.seq_len, model.overlong)
+        self.corpus = Corpus(data, *shape, examples, model.layout)
+        rows, unit = self.corpus.rows, "pairs" if model.layout == "pairs" else "texts"
+        if rows.n_truncated:
+            reporter.say(f"{rows.n_truncated} of {len(rows)} {unit} were cut to {model.seq_len} tokens")
+        self.metric = metric_of(recipe.evaluation, model.layout)
+        self.held_out: HeldOut | HeldOutTexts | None = None
         if has_split(data, "valid"):
-            self.held_out = HeldOut.read(data, "valid", recipe.evaluation.n_sources).normalised(self.tokenizer)
-            check(self.held_out, recipe.evaluation.metric, recipe.evaluation.num_samples)  # type: ignore[arg-type]
+            held_out = read_held_out(data, "valid", model.layout, recipe.evaluation.n_sources)
+            self.held_out = held_out.normalised(*shape)
+            check(self.held_out, self.metric, outputs(recipe.evaluation, model.layout))
         self.architecture = teacher_architecture(recipe, self.tokenizer.vocab_size)
         self.denoiser: Denoiser = engine.setup(self.architecture.build(seed))  # type: ignore[assignment]
         self.optimizer = engine.optimizer(
@@ -199,11 +209,11 @@ class Fitter:
         """Validate the averaged weights on a few texts."""
         assert self.held_out is not None
         settings = self.recipe.evaluation
-        metric: Metric = settings.metric  # type: ignore[assignment]
-        steps = settings.steps or 20
-        score, values = validate(self.averaged(), self.held_out, metric, settings.num_samples, steps, self.seed)
+        count, steps = outputs(settings, self.architecture.layout), settings.steps or 20
+        score, values = validate(self.averaged(), self.held_out, self.metric, count, steps, self.seed)
         self.folder.log(kind="valid", step=self.done, **rounded(values))
-        self.reporter.say(f"step {self.done}: {metric.registered_name} {score:.4f}, copies {values['copy']:.2f}")
+        copies = f", copies {values['copy']:.2f}" if "copy" in values else ""
+        self.reporter.say(f"step {self.done}: {self.metric.registered_name} {score:.4f}{copies}")
 
     def save(self) -> None:
         """Write a checkpoint."""

@@ -21,23 +21,25 @@ def time_bins(value: Float[Tensor, " b"], t: Float[Tensor, " b"]) -> dict[str, f
     return {f"t{b / BINS:.2f}-{(b + 1) / BINS:.2f}": sum(vs) / len(vs) for b, vs in found.items() if vs}
 
 
-def text_health(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> dict[str, float]:
+def text_health(sources: Sequence[str] | None, texts: Sequence[Sequence[str]]) -> dict[str, float]:
     """Shares over all texts, except ``unique``.
 
     empty      nothing was written before the end mark
     repetition words that repeat the word before them
-    copy       equal to the source
-    unique     distinct texts among the samples of a source (mean over sources)
+    copy       equal to the source; left out where there are none
+    unique     distinct texts among the samples of a source (mean over sources), or among all
     """
-    flat = [(source, text) for source, group in zip(sources, texts, strict=True) for text in group]
-    words = [text.split() for _, text in flat]
+    flat = [text for group in texts for text in group]
+    words = [text.split() for text in flat]
     repeats = sum(a == b for ws in words for a, b in pairwise(ws))
-    return {
-        "empty": sum(not text.strip() for _, text in flat) / len(flat),
+    found = {
+        "empty": sum(not text.strip() for text in flat) / len(flat),
         "repetition": repeats / max(sum(max(len(ws) - 1, 0) for ws in words), 1),
-        "copy": sum(text.split() == source.lower().split() for source, text in flat) / len(flat),
-        "unique": sum(len(set(group)) / len(group) for group in texts) / len(texts),
     }
+    if sources is not None:
+        pairs = [(source, text) for source, group in zip(sources, texts, strict=True) for text in group]
+        found["copy"] = sum(text.split() == source.lower().split() for source, text in pairs) / len(flat)
+    return {**found, "unique": sum(len(set(group)) / len(group) for group in texts) / len(texts)}
 
 
 def rounded(values: Mapping[str, Tensor | float]) -> dict[str, float]:

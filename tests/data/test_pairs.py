@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlkit.data.pairs import Pair, fingerprint, has_split, read_split, write_split
+from dlkit.data.pairs import Pair, read_split, write_split
+from dlkit.data.splits import fingerprint, has_split
 from dlkit.errors import UserError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)

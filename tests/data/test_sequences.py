@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dlkit.data.pairs import Pair
 from dlkit.data.sequences import (
-    EncodedPairs,
+    Rows,
     batch_indices,
     epoch_order,
     merge_pair,
@@ -113,7 +113,7 @@ def tokenizer() -> Tokenizer:
 
 
 def test_encoded_pairs(tokenizer: Tokenizer) -> None:
-    data = EncodedPairs.encode(PAIRS, tokenizer, 14)
+    data = Rows.of_pairs(PAIRS, tokenizer, 14)
     assert (len(data), data.n_truncated, data.ids.dtype) == (4, 1, torch.int16)
     rows = [(pair.src, ref) for pair in PAIRS for ref in pair.refs]
     batch = data.gather(torch.tensor([3, 1, 1, 0]))
@@ -125,11 +125,11 @@ def test_encoded_pairs(tokenizer: Tokenizer) -> None:
 
 
 def test_encoding_refuses_what_is_too_long_or_empty(tokenizer: Tokenizer) -> None:
-    assert EncodedPairs.encode(PAIRS, tokenizer, 18, "refuse").n_truncated == 0
+    assert Rows.of_pairs(PAIRS, tokenizer, 18, "refuse").n_truncated == 0
     with pytest.raises(UserError, match=r"^train: pair 3: 10 source and 7 target ids"):
-        EncodedPairs.encode(PAIRS, tokenizer, 17, "refuse", "train")
+        Rows.of_pairs(PAIRS, tokenizer, 17, "refuse", "train")
     with pytest.raises(UserError, match=r"^train: no pairs"):
-        EncodedPairs.encode([], tokenizer, 17, name="train")
+        Rows.of_pairs([], tokenizer, 17, name="train")
 
 
 SEEDS = st.integers(0, 2**40)

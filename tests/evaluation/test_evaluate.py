@@ -18,7 +18,7 @@ from dlkit.evaluation.evaluate import Row, evaluate, normalise, score, standard_
 from dlkit.evaluation.protocol import Protocol, device_name
 from dlkit.evaluation.timing import NetworkClock, fewest_steps, time_models
 from dlkit.generator import Architecture, OneStepGenerator, Teacher
-from dlkit.metrics._base import Cases
+from dlkit.metrics._base import Cases, usual_metrics
 from dlkit.metrics._mbr import mbr
 from dlkit.recipe import Recipe
 from dlkit.training.data import HeldOut
@@ -27,7 +27,7 @@ GRAMMAR = Grammar()
 PAIRS = GRAMMAR.pairs("test", 6)
 TOKENIZER = make_tokenizer("train:word:200", [form for m in GRAMMAR.meanings() for form in GRAMMAR.forms(m)])
 DIVERSITY = {"self_bleu", "div_4", "distinct_valid", "perfect_distinct_valid", "collapse_distinct_valid"}
-USUAL = set(metrics.names()) - {"bertscore"}
+USUAL = {metric.registered_name for metric in usual_metrics()}
 ON_GRAMMAR = {"exact_validity", "distinct_valid", "perfect_distinct_valid", "collapse_distinct_valid"}
 
 

@@ -15,6 +15,7 @@ from dlkit.metrics._mbr import mbr_select
 from dlkit.metrics.distinct_valid import DistinctValid, perfect_distinct_valid, total_collapse
 from dlkit.metrics.rouge_l import lcs_length
 
+FOR_TEXTS = ["distinct_n", "entropy", "ngram_divergence", "seq_rep_n"]
 USUAL = [
     "bleu",
     "copy_rate",
@@ -40,12 +41,13 @@ def one(samples: list[str], references: tuple[str, ...] = ("how to learn it ?",)
 
 
 def test_all_metrics_are_here_and_described() -> None:
-    assert names() == ["bertscore", *USUAL]
+    assert names() == sorted(["bertscore", "gen_ppl", *USUAL, *FOR_TEXTS])
     for name in names():
         part = get(name)
         assert entry(name).description
         assert part.needs <= NEEDS.keys()
-        assert part.on_request == (name not in USUAL)
+        assert part.on_request == (name not in [*USUAL, *FOR_TEXTS])
+        assert part.for_texts == (name in FOR_TEXTS)
         assert isinstance(part.higher_is_better, bool)
         assert part().spec()["name"] == name
 

@@ -49,7 +49,7 @@ def test_held_out_texts(data: Path, tmp_path: Path) -> None:
     assert "grammar" in cases.offers
     plain = shutil.copytree(data, tmp_path / "plain")
     (plain / "grammar.json").unlink()
-    assert HeldOut.read(plain, "valid").cases([["x"]] * 8).offers == {"references"}
+    assert HeldOut.read(plain, "valid").cases([["x"]] * 8).offers == {"sources", "references"}
 
 
 def test_references_are_normalised(tmp_path: Path, tokenizer: Tokenizer) -> None:

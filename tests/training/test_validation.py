@@ -93,7 +93,7 @@ def test_a_metric_that_nobody_asked_for_stops_nothing(
             return float("inf")
 
     model, held_out = load_teacher(teacher), HeldOut.read(data, "valid", 2)
-    monkeypatch.setattr(validation, "usual_metrics", lambda: [Broken(), Endless(), SelfBleu()])
+    monkeypatch.setattr(validation, "usual_metrics", lambda sources: [Broken(), Endless(), SelfBleu()])
     with pytest.warns(Notice, match="without metric 'broken'"):
         _, values = validate(model, held_out, Bleu(), 2, 1, 0)
     assert {"bleu", "self_bleu"} <= values.keys()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlkit.data.pairs import read_split
-from dlkit.data.sequences import EncodedPairs
+from dlkit.data.sequences import Rows
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import Notice
 from dlkit.evaluation.decoding import Decoded, marked_pairs, write_decodes
@@ -38,7 +38,7 @@ def condition(case: Case, model: Teacher, golden: dict[str, Tensor]) -> Conditio
     assert model.architecture.seq_len == config["seq_len"]
     assert model.architecture.process.schedule.steps == config["diffusion_steps"]  # type: ignore[attr-defined]
     pairs = read_split(case.folder, config["split"])
-    rows = EncodedPairs.encode(pairs, model.tokenizer, config["seq_len"])
+    rows = Rows.of_pairs(pairs, model.tokenizer, config["seq_len"])
     assert torch.equal(rows.mask.long(), golden["mask"])
     cond = Condition(model.denoiser.space.embed(rows.ids.long()), rows.mask)
     assert torch.equal(cond.anchor, golden["x_source"])
@@ -49,7 +49,7 @@ def condition(case: Case, model: Teacher, golden: dict[str, Tensor]) -> Conditio
 def check_text(case: Case, model: Teacher, x: Tensor) -> None:
     """Text out: the original's file, byte for byte, of these states."""
     pairs = read_split(case.folder, case.config["split"])
-    mask = EncodedPairs.encode(pairs, model.tokenizer, model.architecture.seq_len).mask
+    mask = Rows.of_pairs(pairs, model.tokenizer, model.architecture.seq_len).mask
     tokens = model.architecture.decoder.decode(x, model.denoiser.space)  # type: ignore[attr-defined]
     recovered = [model.tokenizer.decode_marked(row[free].tolist()) for row, free in zip(tokens, mask, strict=True)]
     given = marked_pairs(pairs, model.tokenizer, model.architecture.seq_len)
