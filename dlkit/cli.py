@@ -265,7 +265,7 @@ def _decode(model: Path, data: Path, split: str, out: Path, samples: int, seed: 
 def evaluate(
     model: Annotated[Path | None, typer.Option("--model", help="folder of a teacher or a student")] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="folder with the split: sources to write for, and references")
+        Path | None, typer.Option("--data", help="folder with the split: sources and references, or held-out texts")
     ] = None,
     decodes: Annotated[
         Path | None,
@@ -277,8 +277,13 @@ def evaluate(
         str, typer.Option("--split", help="train, valid, test or another file of the data folder")
     ] = "test",
     protocol: Annotated[
-        str, typer.Option("--protocol", help="how texts are scored: diffuseq, dlkit or raw")
-    ] = "diffuseq",
+        str | None,
+        typer.Option("--protocol", help="how texts are scored: diffuseq (default), dlkit (without sources) or raw"),
+    ] = None,
+    more: Annotated[
+        list[str],
+        typer.Option("--metric", help="another metric: name, or settings such as '{name: gen_ppl, model: DIR}'"),
+    ] = [],  # noqa: B006 - typer copies it
     bertscore: Annotated[
         str | None,
         typer.Option("--bertscore", help="BERTScore by this model: folder, hub name, or '{model: DIR, layer: 9}'"),
@@ -289,7 +294,7 @@ def evaluate(
     sampler: SamplerOption = None,
     decoder: DecoderOption = None,
     guidance: GuidanceOption = 1.0,
-    limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources, or held-out texts")] = None,
     seed: SeedOption = 0,
     batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
     file: Annotated[Path | None, typer.Option("--json", help="where to write the report")] = None,
@@ -310,12 +315,20 @@ def evaluate(
     from dlkit.files import write_json
     from dlkit.generator import load
 
-    rules(protocol)
-    more_metrics = [] if bertscore is None else [_bertscore(bertscore)]
+    if protocol is not None:
+        rules(protocol)
+    more_metrics = [*_metrics(more), *([] if bertscore is None else [_bertscore(bertscore)])]
     loaded = None if model is None else load(model)
     if decodes is not None:
         report = score_files(
-            decodes, protocol, data=data, split=split, model=loaded, mbr=mbr, limit=limit, more_metrics=more_metrics
+            decodes,
+            protocol or "diffuseq",
+            data=data,
+            split=split,
+            model=loaded,
+            mbr=mbr,
+            limit=limit,
+            more_metrics=more_metrics,
         )
     else:
         assert loaded is not None and data is not None
@@ -423,6 +436,20 @@ def _part(option: str, text: str | None) -> Any:
     if text is None or not text.lstrip().startswith("{"):
         return text
     return _mapping(option, text, "{name: ..., setting: value}")
+
+
+def _metrics(given: list[str]) -> list[Any]:
+    from dlkit import metrics
+    from dlkit.part import from_spec
+
+    made = [from_spec(metrics.registry, _part("--metric", text)) for text in given]
+    names = [metric.registered_name for metric in made]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"--metric {name} is given twice; give a metric once, and evaluate again for other settings"
+            )
+    return made
 
 
 def _bertscore(text: str) -> Any:

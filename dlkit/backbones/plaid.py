@@ -58,9 +58,10 @@ class Block(nn.Module):
     def __init__(self, hidden: int, heads: int, scale: float) -> None:
         super().__init__()
         self.heads, self.scale = heads, scale
-        self.rmsnorm1, self.rmsnorm2 = RMSNorm(hidden), RMSNorm(hidden)
+        self.rmsnorm1 = RMSNorm(hidden)
         self.attn_qkv = _linear(hidden, 3 * hidden)
         self.attn_out = _linear(hidden, hidden)
+        self.rmsnorm2 = RMSNorm(hidden)
         self.mlp = nn.ModuleDict({"fc1": _linear(hidden, 4 * hidden), "fc2": _linear(4 * hidden, hidden)})
 
     def forward(

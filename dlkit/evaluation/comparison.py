@@ -17,6 +17,11 @@ COLUMNS = {
     "exact_validity": "exact validity",
     "distinct_valid": "distinct valid",
     "copy_rate": "copies",
+    "gen_ppl": "gen. perplexity",
+    "ngram_divergence": "n-gram divergence",
+    "entropy": "entropy",
+    "distinct_n": "distinct-n",
+    "seq_rep_n": "rep-n",
 }
 YARDSTICKS = ("perfect_distinct_valid", "collapse_distinct_valid")
 

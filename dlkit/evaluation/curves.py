@@ -15,12 +15,15 @@ SHARES = frozenset({"copy", "empty", "repetition", "unique"}) | {
     "bleu",
     "copy_rate",
     "dist_1",
+    "distinct_n",
     "distinct_valid",
     "div_4",
     "exact_validity",
+    "ngram_divergence",
     "rouge_l",
     "sacrebleu",
     "self_bleu",
+    "seq_rep_n",
 }
 
 Line = Mapping[str, Any]

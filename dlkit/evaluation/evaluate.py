@@ -11,14 +11,15 @@ from dlkit.data.pairs import Pair
 from dlkit.data.sequences import Overlong, merge_pair, merge_source
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.decoders._base import Decoder
+from dlkit.errors import UserError
 from dlkit.evaluation.comparison import compares_samples
-from dlkit.evaluation.protocol import rules
+from dlkit.evaluation.protocol import joined, rules
 from dlkit.generator import TextModel, candidates
 from dlkit.metrics._base import Cases, Metric, SourceMetric, mean, usual_metrics
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.metrics.distinct_valid import DistinctValid, total_collapse
 from dlkit.samplers._base import Sampler
-from dlkit.training.data import HeldOut
+from dlkit.training.data import HeldOut, HeldOutTexts
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Row:
         sampler: the sampler's settings.
         nfe: network calls for one text.
         mbr: candidates that minimum Bayes risk chose from; 0 if every sample was scored.
-        num_samples, n_sources: texts for each source, and sources.
+        num_samples, n_sources: texts for each source, and sources; texts in all and 0 where there are none.
         metrics: all numbers.
-        standard_error: of the metrics that are means over sources, where there are at least two.
+        standard_error: of the metrics that are means over sources, or over texts that have none, where there are at
+            least two.
         seconds_per_sample: see :data:`dlkit.evaluation.protocol.TIMED`.
     """
 
@@ -55,7 +57,7 @@ class Row:
 
 def evaluate(
     model: TextModel,
-    held_out: HeldOut,
+    held_out: HeldOut | HeldOutTexts,
     *,
     name: str | None = None,
     sampler: str | dict[str, Any] | Sampler | None = None,
@@ -70,6 +72,8 @@ def evaluate(
     more_metrics: Sequence[Metric] = (),
 ) -> tuple[Row, list[list[str]]]:
     """Write texts for all sources and score them with every usual metric whose needs are met.
+
+    Of held-out texts without a source ``num_samples`` texts are written in all and compared with them.
 
     With ``mbr=K``, K candidates are written for each source and minimum Bayes risk chooses one, of which quality is
     taken; metrics that compare samples of a source see the candidates: distinct-valid all of them, self-BLEU and div-4
@@ -90,26 +94,31 @@ def evaluate(
         the row, and all texts of each source, candidates included.
 
     Raises:
-        UserError: an argument is out of range, there are no sources, or a text does not fit the model.
+        UserError: an argument is out of range, there are no sources, a text does not fit the model, or a metric that
+            was asked for cannot be had of these texts.
     """
     count = candidates(num_samples, mbr)
     settled = rules(protocol)
+    if mbr and not model.architecture.is_conditional:
+        raise UserError(f"mbr={mbr} chooses among texts of a source, and this {model.kind} has none; leave it out")
+    for metric in more_metrics:
+        metric.require(held_out.blank_cases(count))
     chosen = model.choose_sampler(sampler, steps)
     start = time.perf_counter()
-    texts = model.generate(
-        held_out.sources,
-        num_samples=count,
+    written = model.generate_tokens(
+        **held_out.request(count),
         sampler=chosen,
         seed=seed,
         batch_size=batch_size,
         decoder=decoder,
         guidance=guidance,
     )
+    texts = model.decoded(written)
     seconds = time.perf_counter() - start
     if settled.reference_text == "re-decoded ids":
         held_out = normalise(held_out, model.tokenizer, model.architecture.seq_len, model.architecture.overlong)
     values, errors = score(
-        held_out.cases(texts),
+        held_out.cases(texts, model.sequences(written)),
         held_out.cases(choose_by_mbr(texts)) if mbr else None,
         compared=settled.compared(count),
         more_metrics=more_metrics,
@@ -121,10 +130,10 @@ def evaluate(
         nfe=model.calls(chosen, guidance),
         mbr=mbr,
         num_samples=count,
-        n_sources=len(held_out.pairs),
+        n_sources=held_out.n_sources,
         metrics=values,
         standard_error=errors,
-        seconds_per_sample=seconds / (count * len(held_out.pairs)),
+        seconds_per_sample=seconds / sum(map(len, texts)),
     )
     return row, texts
 
@@ -133,8 +142,10 @@ def _led_by(guidance: float) -> str:
     return "" if guidance == 1.0 else f" guidance {guidance:g}"
 
 
-def normalise(held_out: HeldOut, tokenizer: Tokenizer, seq_len: int, overlong: Overlong = "truncate") -> HeldOut:
+def normalise(held_out: Any, tokenizer: Tokenizer, seq_len: int, overlong: Overlong = "truncate") -> Any:
     """Sources and references as the model would write them: encoded, laid out in ``seq_len`` ids, cut and decoded.
+
+    Held-out texts without a source likewise.
 
     Sources of the grammar stay as they are, because their correct outputs are looked up by them.
 
@@ -143,6 +154,8 @@ def normalise(held_out: HeldOut, tokenizer: Tokenizer, seq_len: int, overlong: O
 
     Source: DiffuSeq (Gong et al. 2023, arXiv 2210.08933), whose decoding program writes references from their ids.
     """
+    if isinstance(held_out, HeldOutTexts):
+        return held_out.normalised(tokenizer, seq_len, overlong)
     marks = {"sep_id": tokenizer.sep_id, "pad_id": tokenizer.pad_id, "overlong": overlong}
     encoded = tokenizer.encode_batch(held_out.sources)
     pairs = []
@@ -173,16 +186,21 @@ def score(
         samples: all texts.
         chosen: the texts whose quality counts, if not all.
         compared: how many samples self-BLEU and div-4 compare, the first ones; None: all.
-        more_metrics: metrics beside the usual ones.
+        more_metrics: metrics beside the usual ones; one of the same name takes its place.
+
+    Raises:
+        UserError: a metric of ``more_metrics`` needs what the texts do not offer.
     """
     values: dict[str, float] = {}
     errors: dict[str, float] = {}
     few = samples.first(compared)
-    for metric in [*usual_metrics(), *more_metrics]:
+    for metric in joined(usual_metrics("sources" in samples.offers), more_metrics):
         name = metric.registered_name
         needs = metric.needs | ({"samples>=2"} if compares_samples(name) else set())
         cases = few if "samples>=2" in metric.needs else samples if compares_samples(name) else chosen or samples
-        if not needs <= cases.offers:
+        if metric in more_metrics:
+            metric.require(cases)
+        elif not needs <= cases.offers:
             continue
         if isinstance(metric, SourceMetric):
             per_source = metric.per_source(cases)

@@ -69,8 +69,9 @@ def _section(title: str, *content: Child) -> Markup | None:
 
 def _lead(report: Mapping[str, Any]) -> str:
     protocol = report["protocol"]
-    data = protocol["data"]
-    return f"{protocol['n_sources']} sources of {data['folder']}/{data['split']}, on {protocol['device']}."
+    data, count = protocol["data"], protocol["n_sources"]
+    what = f"{count} sources of" if count else f"{protocol['num_samples']} texts without a source beside"
+    return f"{what} {data['folder']}/{data['split']}, on {protocol['device']}."
 
 
 def _headline(comparison: Comparison | None, report: Mapping[str, Any]) -> Markup | None:

@@ -78,7 +78,8 @@ class Scoring(Spec):
 
     Attributes:
         name: of the protocol; see :data:`PROTOCOLS`.
-        n_sources: how many; the first ones.
+        n_sources: how many; the first ones. 0 for texts without a source.
+        held_out_texts: how many texts those without a source are compared with.
         num_samples, mbr: texts of each source, and how many of them minimum Bayes risk chose from (0: none).
         diversity_samples: how many of them self-BLEU and div-4 compared.
         reference_text: see :class:`Rules`.
@@ -89,6 +90,7 @@ class Scoring(Spec):
 
     name: Name = "dlkit"
     n_sources: int
+    held_out_texts: int = 0
     num_samples: int
     mbr: int
     diversity_samples: int
@@ -126,6 +128,7 @@ class Protocol(Scoring):
         split: str,
         n_sources: int,
         *,
+        held_out_texts: int = 0,
         name: str = "dlkit",
         num_samples: int = 1,
         mbr: int = 0,
@@ -138,6 +141,7 @@ class Protocol(Scoring):
         """The protocol of an evaluation with these settings on this machine.
 
         Args:
+            held_out_texts: that texts without a source were compared with.
             more_metrics: those that were asked for beside the usual ones.
 
         Raises:
@@ -149,6 +153,7 @@ class Protocol(Scoring):
             name=name,  # type: ignore[arg-type]
             data=DataIdentity(folder=Path(data).resolve().name, split=split, sha256=fingerprint(data, split)),
             n_sources=n_sources,
+            held_out_texts=held_out_texts,
             num_samples=count,
             mbr=mbr,
             diversity_samples=settled.compared(count),
@@ -160,21 +165,26 @@ class Protocol(Scoring):
             threads=torch.get_num_threads(),
             precision=str(model.denoiser.space.like.dtype).removeprefix("torch."),
             reference_text=settled.reference_text,
-            metrics=metric_definitions(more_metrics),
-            settings=metric_settings(more_metrics),
+            metrics=metric_definitions(more_metrics, model.architecture.is_conditional),
+            settings=metric_settings(more_metrics, model.architecture.is_conditional),
             versions=versions(),
         )
 
 
-def metric_definitions(more: Sequence[Metric] = ()) -> dict[str, str]:
+def joined(usual: Sequence[Metric], more: Sequence[Metric]) -> list[Metric]:
+    """The usual metrics and those that were asked for, which take the place of usual ones of their name."""
+    return list({metric.registered_name: metric for metric in [*usual, *more]}.values())
+
+
+def metric_definitions(more: Sequence[Metric] = (), sources: bool = True) -> dict[str, str]:
     """For each metric what it is, and the distribution and version that computed it."""
-    entries = [metrics.entry(metric.registered_name) for metric in [*usual_metrics(), *more]]
+    entries = [metrics.entry(metric.registered_name) for metric in joined(usual_metrics(sources), more)]
     return {entry.name: f"{entry.description} ({_version(entry.origin)})" for entry in entries}
 
 
-def metric_settings(more: Sequence[Metric] = ()) -> dict[str, dict[str, Any]]:
+def metric_settings(more: Sequence[Metric] = (), sources: bool = True) -> dict[str, dict[str, Any]]:
     """The settings of the metrics that have any. Raises ``UserError`` where one names what is not there."""
-    found = {metric.registered_name: metric.identity() for metric in [*usual_metrics(), *more]}
+    found = {metric.registered_name: metric.identity() for metric in joined(usual_metrics(sources), more)}
     return {name: settings for name, settings in found.items() if settings}
 
 

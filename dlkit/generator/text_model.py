@@ -26,6 +26,7 @@ from dlkit.files import atomic_folder, write_json
 from dlkit.generator.architecture import Architecture
 from dlkit.generator.folder import RECIPE, WEIGHTS, aliases, model_folder, read_model
 from dlkit.guidance import guided
+from dlkit.metrics._base import Sequences
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.part import from_spec, plugins_of
 from dlkit.randomness import Stream, hash64
@@ -136,9 +137,7 @@ class TextModel:
             raise UserError(
                 f"mbr={mbr} chooses among the texts of a source, and this {self.kind} has none; leave it out"
             )
-        groups = self.generate_tokens(sources, num_samples=count, **options)
-        written = self.tokenizer.decode_batch([self.written(ids) for group in groups for ids in group])
-        texts = _grouped(written, count)
+        texts = self.decoded(self.generate_tokens(sources, num_samples=count, **options))
         return choose_by_mbr(texts) if mbr else texts
 
     @torch.inference_mode()
@@ -245,9 +244,18 @@ class TextModel:
         mask = torch.tensor([row for _, row in merged], dtype=torch.bool).reshape(-1, arch.seq_len)
         return ids, mask
 
-    def written(self, ids: list[int]) -> list[int]:
-        """The tokens of a text among those that were generated: all if texts are packed, else those up to its end."""
-        return ids if self.architecture.layout == "packed" else self.until_end(ids)
+    def decoded(self, groups: Sequence[Sequence[list[int]]]) -> list[list[str]]:
+        """The texts of tokens that were generated: of all of them if texts are packed, else of those up to the end."""
+        packed = self.architecture.layout == "packed"
+        texts = iter(
+            self.tokenizer.decode_batch(ids if packed else self.until_end(ids) for group in groups for ids in group)
+        )
+        return [[next(texts) for _ in group] for group in groups]
+
+    def sequences(self, groups: Sequence[Sequence[list[int]]]) -> Sequences:
+        """The whole sequences of a model that writes without a source, decoded with every mark."""
+        ids = [ids for group in groups for ids in group]
+        return Sequences(ids, self.tokenizer.backend.decode_batch(ids, skip_special_tokens=False))
 
     def until_end(self, ids: list[int]) -> list[int]:
         """The text between a leading [CLS] mark and the first [SEP]."""

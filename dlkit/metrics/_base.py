@@ -20,6 +20,19 @@ NEEDS = {
 
 
 @dataclass(frozen=True)
+class Sequences:
+    """Whole sequences as a model wrote them, marks and padding included.
+
+    Attributes:
+        ids: of each sequence.
+        texts: the same, decoded with every mark.
+    """
+
+    ids: Sequence[Sequence[int]]
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Case:
     """One source with what was generated for it.
 
@@ -48,6 +61,7 @@ class Cases:
             grammar.
         held_out: of texts that were written without a source those they should be like, perhaps none; ``None`` where
             there are sources.
+        sequences: what such texts were read from, one for each, where that is known.
 
     Raises:
         UserError: no source, lists of different lengths, no samples, or not equally many for every source.
@@ -58,9 +72,12 @@ class Cases:
     references: Sequence[Sequence[str]]
     paraphrases: Callable[[str], frozenset[str]] | None = None
     held_out: Sequence[str] | None = None
+    sequences: Sequences | None = None
 
     @classmethod
-    def without_sources(cls, texts: Sequence[str], held_out: Sequence[str] = ()) -> "Cases":
+    def without_sources(
+        cls, texts: Sequence[str], held_out: Sequence[str] = (), sequences: Sequences | None = None
+    ) -> "Cases":
         """Texts that were written without a source, each a case of its own; its source is empty.
 
         Raises:
@@ -68,7 +85,7 @@ class Cases:
         """
         if not texts:
             raise UserError("there are no texts to score; give at least one")
-        return cls([""] * len(texts), [[text] for text in texts], [()] * len(texts), held_out=held_out)
+        return cls([""] * len(texts), [[text] for text in texts], [()] * len(texts), None, held_out, sequences)
 
     def __post_init__(self) -> None:
         self._check_lengths()

@@ -1,8 +1,6 @@
 """Vectors of a text's tokens in their context, out of a layer of a pretrained language model."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dlkit.errors import UserError
+from dlkit.metrics._pretrained import identity, named_errors, quiet
 
 # The layers that bert-score 0.3.13 takes: those that agree best with human judgement on WMT 16.
 LAYERS = {
@@ -78,7 +77,7 @@ class Encoder:
         """
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-        with _named_errors(name):
+        with named_errors(name):
             config = AutoConfig.from_pretrained(name)
             tokenizer = AutoTokenizer.from_pretrained(name)
         depth = getattr(config, "num_hidden_layers", 0)
@@ -88,7 +87,7 @@ class Encoder:
                 f"{name} has no encoder with {layer} layers, but one with {depth}; give another layer or model"
             )
         config.num_hidden_layers = layer
-        with _named_errors(name), _quiet():
+        with named_errors(name), quiet():
             model, found = AutoModel.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
         missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
         if missing:
@@ -98,18 +97,7 @@ class Encoder:
 
     def identity(self) -> dict[str, Any]:
         """What tells this model from others: the hash is over the weights up to the layer."""
-        import transformers
-
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self.model.state_dict().items()):
-            digest.update(key.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        name = Path(self.name).resolve().name if Path(self.name).is_dir() else self.name
-        return {
-            "model": name,
-            "layer": self.layer,
-            "sha256": digest.hexdigest(),
-            "transformers": transformers.__version__,
-        }
+        return {"layer": self.layer, **identity(self.model, self.name)}
 
     def read(self, texts: Sequence[str], batch_size: int) -> list[Words]:
         """Each text with blanks at its ends removed and cut to what the model can take."""
@@ -140,32 +128,3 @@ class Encoder:
         ends = torch.tensor([i for i in (self.tokenizer.cls_token_id, self.tokenizer.sep_token_id) if i is not None])
         for row, own in zip(rows, vectors, strict=True):
             yield Words(own[: len(row)], ~torch.isin(torch.tensor(row), ends))
-
-
-@contextmanager
-def _named_errors(name: str) -> Iterator[None]:
-    """Whatever the library says of a model that it cannot read, in one line."""
-    try:
-        yield
-    except Exception as error:  # it raises errors of many kinds, from the hub's to safetensors' own
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        raise UserError(
-            f"cannot read the model {name} ({type(error).__name__}: {reason[:200]}); "
-            "give a folder with config.json, weights and tokenizer, or a name on the model hub"
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No report of the layers that are left out, and no progress bars."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

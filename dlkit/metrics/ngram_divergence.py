@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from dlkit.metrics import register
 from dlkit.metrics._base import Cases, Metric, mean
 from dlkit.metrics._bleu import ngrams
 
+_Key = TypeVar("_Key", bound=Hashable)
 BEGIN, END = "<s>", "</s>"
 
 
@@ -58,7 +59,7 @@ def counts(texts: Iterable[str], order: int) -> Counter[tuple[str, ...]]:
     return found
 
 
-def js_divergence(first: Mapping[Hashable, int], second: Mapping[Hashable, int]) -> float:
+def js_divergence(first: Mapping[_Key, int], second: Mapping[_Key, int]) -> float:
     """Jensen-Shannon divergence in bits of two distributions given as counts; both sum to 1 or more."""
     totals = sum(first.values()), sum(second.values())
     terms = []

@@ -81,7 +81,8 @@ class Step:
 class Walk(Sampler):
     """A sampler that goes down step by step from t = 1, with one network call at each time.
 
-    Beside the state it holds the last prediction and the one before, however many steps there are.
+    Beside the state it holds the last prediction and the one before, however many steps there are. A network that
+    conditions on an earlier estimate of x0 is given its last, as it was before rounding.
 
     Attributes:
         rounding: replace every prediction of x0 by its nearest embedding before it is used, as DiffuSeq does.
@@ -116,7 +117,10 @@ class Walk(Sampler):
         self, denoiser: Denoiser, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], cond: Condition | None
     ) -> Float[Tensor, "b l d"]:
         """One network call: the prediction of x0, rounded and clipped as the settings say."""
-        x0 = denoiser.predict(x_t, t, cond).x0
+        return self.tidied(denoiser, denoiser.predict(x_t, t, cond).x0, t)
+
+    def tidied(self, denoiser: Denoiser, x0: Float[Tensor, "b l d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
+        """A prediction, rounded and clipped as the settings say."""
         low, high = self.rounding_times
         if self.rounding and low <= float(t[0]) <= high:
             x0 = denoiser.space.rounded(x0)
@@ -125,12 +129,13 @@ class Walk(Sampler):
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
-        process, before = denoiser.process, None
+        process, before, raw = denoiser.process, None, None
         path = self.path(process.noise_schedule)
         x = cond.apply(denoiser.prior(noise(0)))
         for k, (now, to) in enumerate(path):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
-            x0 = self.clean(denoiser, x, t, cond)
+            raw = denoiser.predict(x, t, cond, self_cond=raw if denoiser.self_conditions else None).x0
+            x0 = self.tidied(denoiser, raw, t)
             if observe is not None:
                 observe(k, now, x, x0)
             draws = lambda j, k=k: noise(k + 1 + j * len(path))  # noqa: E731 - no two draws of a run are the same

@@ -130,7 +130,7 @@ class Plaid(TeacherFamily):
         return {
             "reconst": torch.where(rest, mean(nll), 0.0),
             "diffusion": diffusion,
-            "prior": torch.where(rest, 0.0, mean(_divergence(now.e, weights.bounds[1]))),
+            "prior": torch.where(rest, 0.0, mean(_divergence(now.e, _cut(weights.bounds[1].expand_as(u), now.informed)))),
         }
 
     def _noised(self, weights: MonotoneGamma, space: TableSpace, batch: FitBatch, rise: Rows, slope: Rows) -> Noised:
@@ -223,9 +223,9 @@ def _coefficients(gamma: Rows, like: Tensor) -> tuple[Tensor, Tensor]:
     return alpha.to(like.dtype)[:, None, None], sigma.to(like.dtype)[:, None, None]
 
 
-def _divergence(e: Float[Tensor, "b l d"], gamma_1: Float[Tensor, ""]) -> Float[Tensor, "b l"]:
+def _divergence(e: Float[Tensor, "b l d"], gamma_1: Rows) -> Float[Tensor, "b l"]:
     """KL(N(alpha_1 e, sigma_1^2) || N(0, I)) = 1/2 sum(alpha_1^2 e^2 + sigma_1^2 - 1 - log sigma_1^2)."""
-    alpha_bar, variance = torch.sigmoid(-gamma_1), torch.sigmoid(gamma_1)
+    alpha_bar, variance = torch.sigmoid(-gamma_1)[:, None, None], torch.sigmoid(gamma_1)[:, None, None]
     return 0.5 * (alpha_bar * e.double().square() + variance - 1.0 - variance.log()).sum(-1)
 
 

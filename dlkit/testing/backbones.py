@@ -62,6 +62,9 @@ def keeps_samples_apart(part: Backbone) -> None:
 def learns(part: Backbone) -> None:
     """Gradients reach the state and every parameter, and through detached parameters the state alone."""
     denoiser, x = built(part).requires_grad_(True), material.normal("x").requires_grad_()
+    with torch.no_grad():  # layers that begin at zero let nothing through
+        for number, p in enumerate(denoiser.backbone.parameters()):
+            p += 0.05 * material.seeded(torch.randn, *p.shape, seed=number)
     denoiser.frozen_predict(x, material.times(), material.condition()).x0.square().sum().backward()
     require(x.grad is not None and x.grad.isfinite().all() and (x.grad != 0).any(), "no gradient reaches the state")
     left = [name for name, p in denoiser.backbone.named_parameters() if p.grad is not None]

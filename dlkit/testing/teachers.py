@@ -3,10 +3,12 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dlkit import backbones, spaces
 from dlkit.denoiser import Denoiser
 from dlkit.generator import load_teacher
 from dlkit.recipe import Recipe
@@ -18,10 +20,20 @@ from dlkit.training.fit import Fitter
 from dlkit.training.folder import RunFolder
 
 
+def settings(part: TeacherFamily) -> dict[str, Any]:
+    """A Recipe's settings for the family: its usual parts, with those settings that they are tried with."""
+    model: dict[str, Any] = {"family": part.spec()}
+    for kind, usual in part.usual.items():
+        registry = {"space": spaces.registry, "backbone": backbones.registry}.get(kind)
+        said = {"name": usual} if isinstance(usual, str) and registry is not None else usual
+        model[kind] = said if registry is None else {**registry.get(said["name"]).trial, **said}
+    return {"model": model, "fit": part.usual_fit}
+
+
 @contextmanager
 def beginning(part: TeacherFamily) -> Iterator[tuple[Denoiser, FitBatch]]:
     """The network and the batch of a fit's first step."""
-    recipe: Recipe = material.recipe(model={"family": part.spec()})
+    recipe: Recipe = material.recipe(**settings(part))
     with tempfile.TemporaryDirectory() as out:
         folder = RunFolder(out, "train", recipe, {}, resume=False)
         fitter = Fitter(recipe, material.corpus(), TorchEngine(recipe.run), 0, folder, material.QUIET)
@@ -73,7 +85,7 @@ def compiles(part: TeacherFamily) -> None:
 @promise(slow=True)
 def fits(part: TeacherFamily) -> None:
     """`dlkit train` fits it for some steps, and the folder that this leaves writes texts."""
-    model = load_teacher(material.fitted(model={"family": part.spec()}))
+    model = load_teacher(material.fitted(**settings(part)))
     require(model.architecture.family == part, "the folder holds another family")
     texts = model.generate(list(material.SOURCES), steps=2)
     require(texts == model.generate(list(material.SOURCES), steps=2), "texts change from call to call")

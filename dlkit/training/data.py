@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int
@@ -16,7 +16,7 @@ from dlkit.data.splits import fingerprint, has_split
 from dlkit.data.texts import read_texts
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.errors import UserError
-from dlkit.metrics._base import Cases
+from dlkit.metrics._base import Cases, Sequences
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,10 @@ class HeldOut:
         pairs = read_split(folder, split, limit)
         return cls(pairs, grammar.Grammar() if grammar.is_grammar(folder) else None)
 
-    def normalised(self, tokenizer: Tokenizer) -> "HeldOut":
-        """References as the model would write them (encoded and decoded again), which is how DiffuSeq scores."""
+    def normalised(
+        self, tokenizer: Tokenizer, seq_len: int | None = None, overlong: Overlong = "truncate"
+    ) -> "HeldOut":
+        """References as the model would write them (encoded and decoded again), which is how DiffuSeq scores; uncut."""
         refs = iter(tokenizer.decode_batch(tokenizer.encode_batch([ref for pair in self.pairs for ref in pair.refs])))
         pairs = [Pair(pair.src, tuple(next(refs) for _ in pair.refs)) for pair in self.pairs]
         return HeldOut(pairs, self.grammar)
@@ -118,12 +120,16 @@ class HeldOut:
     def sources(self) -> list[str]:
         return [pair.src for pair in self.pairs]
 
+    @property
+    def n_sources(self) -> int:
+        return len(self.pairs)
+
     def request(self, num_samples: int) -> dict[str, Any]:
         """What a model is asked for: so many samples of each source."""
         return {"sources": self.sources, "num_samples": num_samples}
 
-    def cases(self, hypotheses: list[list[str]]) -> Cases:
-        """Outputs beside what they should be."""
+    def cases(self, hypotheses: list[list[str]], sequences: Sequences | None = None) -> Cases:
+        """Outputs beside what they should be; the sequences that they are read from say nothing more of pairs."""
         paraphrases = None if self.grammar is None else self.grammar.paraphrases
         return Cases(self.sources, hypotheses, [pair.refs for pair in self.pairs], paraphrases)
 
@@ -143,6 +149,7 @@ class HeldOutTexts:
 
     texts: list[str]
     layout: Layout
+    n_sources: ClassVar[int] = 0
 
     def normalised(self, tokenizer: Tokenizer, seq_len: int, overlong: Overlong = "truncate") -> "HeldOutTexts":
         """The texts as the model would write them: encoded, laid out in ``seq_len`` ids and decoded.
@@ -164,32 +171,20 @@ class HeldOutTexts:
         """What a model is asked for: so many texts."""
         return {"num_samples": num_samples}
 
-    def cases(self, hypotheses: list[list[str]]) -> Cases:
-        """Outputs beside the texts that they should be like."""
-        return Cases.without_sources([text for group in hypotheses for text in group], self.texts)
+    def cases(self, hypotheses: list[list[str]], sequences: Sequences | None = None) -> Cases:
+        """Outputs, and the sequences that they are read from, beside the texts that they should be like."""
+        return Cases.without_sources([text for group in hypotheses for text in group], self.texts, sequences)
 
     def blank_cases(self, num_samples: int) -> Cases:
         """Cases of empty outputs, which offer what the cases of real ones will."""
-        return self.cases([[""] * num_samples])
+        return self.cases([[""] * num_samples], Sequences([[]] * num_samples, [""] * num_samples))
 
 
-def held_out_as_written(
-    folder: str | Path,
-    split: str,
-    tokenizer: Tokenizer,
-    seq_len: int,
-    overlong: Overlong,
-    layout: Layout,
-    limit: int | None = None,
-) -> HeldOut | HeldOutTexts:
-    """The first ``limit`` examples of a split, spelt as a model would write them.
-
-    Raises:
-        UserError: the split is missing or malformed, or a text does not fit and ``overlong`` is ``"refuse"``.
-    """
+def read_held_out(folder: str | Path, split: str, layout: Layout, limit: int | None = None) -> HeldOut | HeldOutTexts:
+    """The first ``limit`` examples of a split. Raises ``UserError`` if the split is missing or malformed."""
     if layout == "pairs":
-        return HeldOut.read(folder, split, limit).normalised(tokenizer)
-    return HeldOutTexts(read_texts(folder, split, limit), layout).normalised(tokenizer, seq_len, overlong)
+        return HeldOut.read(folder, split, limit)
+    return HeldOutTexts(read_texts(folder, split, limit), layout)
 
 
 def data_identity(folder: str | Path) -> dict[str, str]:

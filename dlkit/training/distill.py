@@ -24,7 +24,7 @@ from dlkit.samplers._base import Sampler
 from dlkit.samplers.flow_map import FlowMapSampler
 from dlkit.training import checkpoint
 from dlkit.training.checkpoint import State
-from dlkit.training.data import Corpus, Draw, data_identity, held_out_as_written, read_examples
+from dlkit.training.data import Corpus, Draw, data_identity, read_examples, read_held_out
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.feasible import check_feasible
@@ -122,7 +122,8 @@ class Distiller:
         self.model, arch = teacher, teacher.architecture
         shape = (teacher.tokenizer, arch.seq_len, arch.overlong)
         self.corpus = Corpus(data, *shape, read_examples(data, "train", arch.layout), arch.layout)
-        self.held_out = held_out_as_written(data, "valid", *shape, arch.layout, recipe.evaluation.n_sources)
+        held_out = read_held_out(data, "valid", arch.layout, recipe.evaluation.n_sources)
+        self.held_out = held_out.normalised(*shape)
         network = guided(teacher.denoiser, recipe.guidance.teacher, teacher.tokenizer.pad_id)
         self.teacher: Denoiser = engine.setup(network.requires_grad_(False))  # type: ignore[assignment]
         self.adversary: Adversarial | None = recipe.adv  # type: ignore[assignment]

@@ -27,8 +27,8 @@ from dlkit.training.data import (
     HeldOutTexts,
     all_texts,
     data_identity,
-    held_out_as_written,
     read_examples,
+    read_held_out,
 )
 from dlkit.training.ema import Ema
 from dlkit.training.engine import Engine, TorchEngine
@@ -100,7 +100,8 @@ class Fitter:
         self.metric = metric_of(recipe.evaluation, model.layout)
         self.held_out: HeldOut | HeldOutTexts | None = None
         if has_split(data, "valid"):
-            self.held_out = held_out_as_written(data, "valid", *shape, model.layout, recipe.evaluation.n_sources)
+            held_out = read_held_out(data, "valid", model.layout, recipe.evaluation.n_sources)
+            self.held_out = held_out.normalised(*shape)
             check(self.held_out, self.metric, outputs(recipe.evaluation, model.layout))
         self.architecture = teacher_architecture(recipe, self.tokenizer.vocab_size)
         self.denoiser: Denoiser = engine.setup(self.architecture.build(seed))  # type: ignore[assignment]

@@ -44,8 +44,8 @@ def validate(
     The noise of a source is the same at every validation of a run, so that scores differ by the model alone.
     """
     tokens = model.generate_tokens(**held_out.request(num_samples), steps=steps, seed=seed)
-    texts = [[model.tokenizer.decode(model.written(ids)) for ids in group] for group in tokens]
-    cases = held_out.cases(texts)
+    texts = model.decoded(tokens)
+    cases = held_out.cases(texts, model.sequences(tokens))
     score = metric.score(cases)
     flat = [token for group in tokens for ids in group for token in ids]
     padding = sum(token == model.tokenizer.pad_id for token in flat) / max(len(flat), 1)

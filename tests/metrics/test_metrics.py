@@ -15,7 +15,7 @@ from dlkit.metrics._mbr import mbr_select
 from dlkit.metrics.distinct_valid import DistinctValid, perfect_distinct_valid, total_collapse
 from dlkit.metrics.rouge_l import lcs_length
 
-FOR_TEXTS = ["ngram_divergence"]
+FOR_TEXTS = ["distinct_n", "entropy", "ngram_divergence", "seq_rep_n"]
 USUAL = [
     "bleu",
     "copy_rate",
@@ -41,7 +41,7 @@ def one(samples: list[str], references: tuple[str, ...] = ("how to learn it ?",)
 
 
 def test_all_metrics_are_here_and_described() -> None:
-    assert names() == sorted(["bertscore", *USUAL, *FOR_TEXTS])
+    assert names() == sorted(["bertscore", "gen_ppl", *USUAL, *FOR_TEXTS])
     for name in names():
         part = get(name)
         assert entry(name).description
