@@ -24,6 +24,8 @@ class Euler(Walk):
     c = alpha / (alpha + sigma) of text, and the step is taken there. On a straight flow v is constant where x0 is, so
     with ``guard=0`` this is DDIM, on another grid: one that is even from 1 to 0 whatever the schedule's lowest time is.
 
+    Where states are one-hot, three of them are held at once.
+
     Attributes:
         guard: keeps the quotient finite at c = 1; the original's is 1e-5.
     """
@@ -41,5 +43,6 @@ class Euler(Walk):
         size, size_s = alpha + sigma, alpha_s + sigma_s
         way = (alpha_s / size_s - alpha / size) / (sigma / size + self.guard)
         on_x, on_x0 = (1.0 - way) * size_s / size, way * size_s
-        x_s = on_x.to(now.x_t.dtype) * now.x_t + on_x0.to(now.x_t.dtype) * now.x0
+        dtype = now.x_t.dtype
+        x_s = (on_x0.to(dtype) * now.x0).addcmul_(on_x.to(dtype), now.x_t)
         return x_s if process.mean is None else x_s + (1.0 - on_x - on_x0).to(x_s.dtype) * process.mean
