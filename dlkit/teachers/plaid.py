@@ -1,9 +1,8 @@
 """The Plaid family."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,8 +24,7 @@ from dlkit.teachers._plaid_write import write_files
 Rows = Float[Tensor, " b"]
 
 
-@dataclass(frozen=True)
-class Noised:
+class Noised(NamedTuple):
     """Texts on their way through the noise.
 
     Attributes:
