@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -32,8 +32,11 @@ class Sampler(Part):
     """From noise to a clean state.
 
     Attributes:
+        any_steps: a student that has it was taught to take any number of steps by it.
         steps: network calls.
     """
+
+    any_steps: ClassVar[bool] = False
 
     steps: int = Field(default=1, ge=1)
 
@@ -64,7 +67,7 @@ class Step:
         x_t: state; x0: its prediction of the clean one.
         t, s: times.
         noise: draws of this step: ``noise(0)``, ``noise(1)``, ... are standard normal states.
-        before: x0 and t of the step before, None in the first.
+        before: x0 and t of the step before, for a sampler that ``looks_back``; None in the first.
     """
 
     x_t: Float[Tensor, "b l d"]
@@ -82,10 +85,13 @@ class Walk(Sampler):
     conditions on an earlier estimate of x0 is given its last, as it was before rounding.
 
     Attributes:
+        looks_back: a step asks what the step before it found.
         rounding: replace every prediction of x0 by its nearest embedding before it is used, as DiffuSeq does.
         rounding_times: lowest and highest time at which that is done; DiffuSeq's ``clamp_step`` is one of the two.
         clip: bound of every coordinate of x0, applied after rounding; None for none. DiffuSeq's ``clip_denoised`` is 1.
     """
+
+    looks_back: ClassVar[bool] = False
 
     steps: int = Field(default=50, ge=1)
     rounding: bool = False
@@ -128,7 +134,7 @@ class Walk(Sampler):
     ) -> Float[Tensor, "b l d"]:
         process, before, raw = denoiser.process, None, None
         path = self.path(process.noise_schedule)
-        x = cond.apply(process.prior(noise(0)))
+        x = cond.apply(denoiser.prior(noise(0)))
         for k, (now, to) in enumerate(path):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
             raw = denoiser.predict(x, t, cond, self_cond=raw if denoiser.self_conditions else None).x0
@@ -137,7 +143,8 @@ class Walk(Sampler):
                 observe(k, now, x, x0)
             draws = lambda j, k=k: noise(k + 1 + j * len(path))  # noqa: E731 - no two draws of a run are the same
             x = x0 if to == 0.0 else self.step(process, Step(x, x0, t, torch.full_like(t, to), draws, before))
-            x, before = cond.apply(x), (x0, t)
+            x, before = cond.apply(x), (x0, t) if self.looks_back else None
+            del x0  # it may be gigabytes, which the next call needs
         return x
 
 

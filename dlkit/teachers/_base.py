@@ -56,7 +56,7 @@ class TeacherParts:
         family: with the settings it was fitted with; None where a checkpoint does not tell them.
         decoder, sampler: those that are used unless others are named; None where a checkpoint does not tell them.
         overlong: what becomes of a text that does not fit; None likewise.
-        layout: how texts lie in a sequence.
+        layout: what a sequence is; None is pairs of source and target.
     """
 
     space: Part
@@ -72,7 +72,7 @@ class TeacherParts:
     decoder: Part | None = None
     sampler: Part | None = None
     overlong: Overlong | None = None
-    layout: Layout = "pairs"
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ class ReadOptions:
         heads: attention heads, which weights do not tell; None finds them out.
         allow_unused: leave out tensors that the network has no place for.
         family: whose checkpoint it is; None asks every family whether it knows it.
+        raw: take the weights themselves, where a checkpoint has their average beside them.
     """
 
     tokenizer: str | None = None
@@ -135,6 +136,7 @@ class ReadOptions:
     heads: int | None = None
     allow_unused: bool = False
     family: str | None = None
+    raw: bool = False
 
 
 class TeacherFamily(Part):

@@ -165,7 +165,9 @@ class Plaid(TeacherFamily):
         every = torch.arange(len(now.z), device=now.z.device)
         rows = every if torch.compiler.is_compiling() else every[now.informed]
         segments = None if now.segments is None else now.segments[rows]
-        asked = Noised(now.e[rows], now.z[rows], now.gamma[rows], now.slope[rows], now.informed[rows], now.evidence, segments)
+        asked = Noised(
+            now.e[rows], now.z[rows], now.gamma[rows], now.slope[rows], now.informed[rows], now.evidence, segments
+        )
         found = space.mean(_logits(backbone, space, asked, None))
         return torch.where(now.informed[:, None, None], torch.zeros_like(now.z).index_copy(0, rows, found), 0.0)
 

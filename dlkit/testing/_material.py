@@ -122,6 +122,16 @@ def seeded(build: Any, *arguments: Any, seed: int = 0) -> Any:
         return build(*arguments)
 
 
+def begun(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with its weights that begin as 0 drawn anew: as they are, a network may say the same of everything."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.normal_(0.0, 0.2)
+    return module
+
+
 def stored(module: nn.Module) -> dict[str, Tensor]:
     """The weights after they were written to a safetensors file and read again."""
     return load(save({name: tensor.clone().contiguous() for name, tensor in module.state_dict().items()}))

@@ -15,7 +15,8 @@ WANT = frozenset({"x0", "features"})
 
 
 def built(part: Backbone, seed: int = 0) -> Denoiser:
-    return material.denoiser(material.seeded(part.build, material.DIM, material.VOCABULARY, seed=seed))
+    network = material.seeded(part.build, material.DIM, material.VOCABULARY, seed=seed)
+    return material.denoiser(material.begun(network, seed))
 
 
 def predicted(denoiser: Denoiser, x: Tensor | None = None, rows: slice = slice(None)) -> Prediction:
@@ -38,13 +39,13 @@ def predicts_x0_and_features(part: Backbone) -> None:
 
 @promise(variants=False)
 def takes_other_sizes(part: Backbone) -> None:
-    """Shorter sequences, single samples and another width of the state are taken."""
+    """Shorter sequences, single samples and another width of the state are taken; own logits are as many as tokens."""
     for dim, length in ((material.DIM, 1), (material.DIM + 3, 5), (16, material.LENGTH)):
         network = material.seeded(part.build, dim, material.VOCABULARY).eval()
-        output, _ = network(torch.ones(1, length, dim), torch.ones(1, dtype=torch.float64), None)
+        found, _ = network(torch.ones(1, length, dim), torch.ones(1, dtype=torch.float64), None)
         width = material.VOCABULARY if getattr(network, "own_logits", False) else dim
-        where = f"the output for one sample with {length} positions of width {dim}"
-        require_like(output, where, (1, length, width), torch.float32)
+        what = f"what it says of one sample with {length} positions of width {dim}"
+        require_like(found, what, (1, length, width), torch.float32)
 
 
 @promise(variants=False)
@@ -90,8 +91,8 @@ def is_kept(part: Backbone) -> None:
 @promise(slow=True)
 def is_a_teacher(part: Backbone) -> None:
     """`dlkit train` fits it, and the folder that this leaves writes texts."""
-    denoiser = built(part)
-    model = load_teacher(material.fitted(model={"backbone": part.spec(), "prediction": denoiser.prediction}))
+    prediction = "logits" if getattr(built(part).backbone, "own_logits", False) else "x0"
+    model = load_teacher(material.fitted(model={"backbone": part.spec(), "prediction": prediction}))
     require(model.architecture.backbone == part, "the folder holds other settings")
     texts = model.generate(list(material.SOURCES), steps=2)
     require(texts == model.generate(list(material.SOURCES), steps=2, batch_size=1), "texts depend on batch mates")

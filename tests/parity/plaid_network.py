@@ -33,7 +33,12 @@ def official(case: Case) -> dict[str, Tensor]:
 
 def ours(named: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors by the original's names under those of a :class:`dlkit.denoiser.Denoiser`'s state."""
-    places = {"noise_schedule": "schedule", "gamma_bounds": "schedule", "embedding_matrix": "space", "model": "backbone"}
+    places = {
+        "noise_schedule": "schedule",
+        "gamma_bounds": "schedule",
+        "embedding_matrix": "space",
+        "model": "backbone",
+    }
     split = {name: name.partition(".") for name in named}
     return {f"{places[split[name][0]]}.{split[name][2]}": tensor for name, tensor in named.items()}
 

@@ -1,0 +1,154 @@
+"""Flow-map objectives at the exact map: zero loss, no gradient, and the way back to it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from dlkit import objectives
+from dlkit.denoiser import Prediction
+from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.objectives._base import Noised
+from dlkit.objectives._trajectory import FlowMap, Trip, Way
+from dlkit.part import from_spec
+from dlkit.randomness import Stream
+from dlkit.spaces.embedding import EmbeddingSpace
+from flow_lab import FLOW, PROCESSES, GaussianMap, TokenMap
+
+Map = Callable[[Tensor, Tensor, Tensor], Tensor]
+NAMES = ("psd", "lsd", "esd")
+N, LENGTH = 64, 2
+
+
+@dataclass
+class Roles:
+    """A teacher and a student that are functions."""
+
+    exact: Map
+    own: Map
+    process: GaussianProcess
+    space: EmbeddingSpace = field(default_factory=lambda: EmbeddingSpace(3, 3))
+
+    def ask(
+        self, who: str, x: Tensor, s: Tensor, cond: Condition, end: Tensor | None = None, want: Any = frozenset()
+    ) -> Prediction:
+        with torch.set_grad_enabled(who == "student"):
+            d = (self.exact if who == "teacher" else self.own)(x, s, s if end is None else end)
+        return Prediction(d, d, d.log() if "logits" in want else None)
+
+    def log_weight(self, s: Tensor) -> Tensor:
+        return torch.zeros_like(s)
+
+
+def trip(objective: FlowMap, x0: Tensor, process: GaussianProcess, step: int = 0, lowest: float = 0.02) -> Trip:
+    """Texts noised to the beginnings of jumps, and to times of the diagonal; all at some distance from clean text."""
+    stream, index = Stream(0, "trip").at(step), torch.arange(len(x0))
+    schedule = process.noise_schedule
+    way = objective.way(lambda name: stream.named(name).uniform(index), schedule, 0.98)
+    way = Way(*(lowest + (1 - lowest) * t for t in (way.begin, way.middle, way.end)))
+    t = lowest + 0.96 * (1 - lowest) * stream.named("diagonal").uniform(index)
+    cond = Condition(None, torch.ones(x0.shape[:2], dtype=torch.bool))
+    eps = lambda name: stream.named(name).normal(index, *x0.shape[1:]).double()  # noqa: E731
+    still = Noised(x0, process.q_sample(x0, t, eps("still")), t, cond)
+    return Trip(x0, process.q_sample(x0, way.begin, eps("eps")), way.begin, cond, way=way, still=still)
+
+
+def texts(exact: GaussianMap, step: int = 0, count: int = N) -> Tensor:
+    draws = Stream(0, "texts").at(step).normal(torch.arange(count), LENGTH, 3).double()
+    return exact.mean + exact.variance.sqrt() * draws
+
+
+def gaussian(process: GaussianProcess) -> GaussianMap:
+    return GaussianMap(torch.tensor([0.5, -0.3, 0.0]).double(), torch.tensor([0.5, 1.0, 2.0]).double(), process)
+
+
+def objective(name: str, **settings: Any) -> FlowMap:
+    return from_spec(objectives.registry, {"name": name, **settings})
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_loss_at_the_exact_gaussian_map(name: str, process: str) -> None:
+    exact = gaussian(PROCESSES[process])
+    part = objective(name, loss="squared")
+    other = GaussianMap(exact.mean + 0.2, exact.variance, exact.process)
+    at = trip(part, texts(exact), exact.process)
+    here = part.generator_terms(Roles(exact, exact, exact.process), at)
+    assert here.keys() == {"diagonal", name}
+    assert max(here.values()) < 1e-12
+    elsewhere = part.generator_terms(Roles(exact, other, exact.process), at)
+    assert elsewhere["diagonal"] > 1e-4  # what is a map, though another one's, is told by the diagonal
+    bent = lambda x, s, t: exact(x, s, t) + (0.1 * (s - t))[:, None, None] * x  # noqa: E731
+    assert part.generator_terms(Roles(exact, bent, exact.process), at)[name] > 1e-6
+
+
+class Learner(nn.Module):
+    """The map of another Gaussian, and what no map has beside: (s - t)(x w + b)."""
+
+    def __init__(self, exact: GaussianMap, off: float) -> None:
+        super().__init__()
+        draws = off * Stream(1, "learner").normal(torch.arange(4), 3).double()
+        self.mean, self.log_variance = (
+            nn.Parameter(exact.mean + draws[0]),
+            nn.Parameter(exact.variance.log() + draws[1]),
+        )
+        self.w, self.b = nn.Parameter(draws[2].clone()), nn.Parameter(draws[3].clone())
+        self.process = exact.process
+
+    def forward(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        d = GaussianMap(self.mean, self.log_variance.exp(), self.process)(x, s, t)
+        return d + (s - t)[:, None, None] * (x * self.w + self.b)
+
+    def distance(self, exact: GaussianMap) -> float:
+        far = (self.mean - exact.mean, self.log_variance - exact.variance.log(), self.w, self.b)
+        return max(float(each.detach().abs().max()) for each in far)
+
+
+@pytest.mark.parametrize(("name", "diagonal"), [*((name, "teacher") for name in NAMES), ("psd", "data")])
+def test_training_returns_to_the_map(name: str, diagonal: str) -> None:
+    """From a small perturbation, with the diagonal; true texts teach it up to their number."""
+    exact = gaussian(FLOW)
+    part, learner = objective(name, loss="squared", diagonal=diagonal), Learner(exact, 0.2)
+    roles = Roles(exact, learner, exact.process)
+    begun, steps, count = learner.distance(exact), 100, 64 if diagonal == "teacher" else 2000
+    optimizer = torch.optim.Adam(learner.parameters(), lr=0.04)
+    trips = [trip(part, texts(exact, step, count), exact.process, step, 0.1) for step in range(4)]
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 0.04 * (1 - step / steps)
+        terms = part.generator_terms(roles, trips[step % 4])
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+    assert begun > 0.2
+    assert learner.distance(exact) < (0.03 if diagonal == "teacher" else 0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cross_entropy_at_the_exact_map_of_tokens(name: str) -> None:
+    """No gradient, and the loss is the target's entropy, with projection or without."""
+    log_shares = torch.tensor([0.5, 0.3, 0.2]).double().log()
+    exact = TokenMap(log_shares, FLOW, steps=24)
+    part = objective(name, loss="cross_entropy")
+    tokens = torch.multinomial(log_shares.exp().expand(16, 3), 2, True, generator=torch.Generator().manual_seed(0))
+    at = trip(part, torch.eye(3).double()[tokens], FLOW, lowest=0.3)
+    shift = torch.zeros(3).double().requires_grad_()
+
+    def own(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Beside the map by logits of any kind, in and away from the diagonal."""
+        bent = exact(x, s, t).log() + shift * (1 + (s - t)[:, None, None] + x)
+        return bent.softmax(-1)
+
+    roles = Roles(exact, own, FLOW)
+    terms = part.generator_terms(roles, at)
+    for term in terms.values():
+        (gradient,) = torch.autograd.grad(term, shift, retain_graph=True)
+        assert float(gradient.abs().max()) < 1e-5
+    d = exact(at.x_t, at.t, at.way.end)
+    assert_close(terms[name].detach(), -(d * d.log()).sum(-1).mean(), rtol=1e-4, atol=1e-5)
+    still = exact(at.still.x_t, at.still.t, at.still.t)
+    assert_close(terms["diagonal"].detach(), -(still * still.log()).sum(-1).mean())
