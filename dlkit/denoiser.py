@@ -56,8 +56,10 @@ class Denoiser(nn.Module):
         self, space: TokenSpace, process: GaussianProcess, backbone: nn.Module, prediction: Source = "x0"
     ) -> None:
         super().__init__()
-        self.space, self._process, self.backbone = space, process, backbone
+        self.space, self.backbone = space, backbone
         self.schedule = process.noise_schedule.weights()
+        learns = self.schedule is not None
+        self._process = process.under(process.noise_schedule.holding(self.schedule)) if learns else process
         self.prediction: Source = prediction
         if process.learns_mean:
             space.learn_mean()
@@ -74,8 +76,7 @@ class Denoiser(nn.Module):
     @property
     def process(self) -> GaussianProcess:
         """The forward process, around the mean that the space holds and with the schedule's weights."""
-        process = self._process.around(self.space.mean_embed)
-        return process if self.schedule is None else process.under(process.noise_schedule.holding(self.schedule))
+        return self._process.around(self.space.mean_embed)
 
     def prior(self, eps: Float[Tensor, "b l d"], t: float = 1.0) -> Float[Tensor, "b l d"]:
         """A state at t from standard normal noise where nothing is known of the text."""

@@ -59,7 +59,7 @@ class MonotoneGamma(nn.Module):
         return (self._inner(u) * self._positive()[1]).sum(-1)
 
     def _inner(self, u: Times) -> Float[Tensor, "... n"]:
-        return torch.tanh((u[..., None] - 0.5) * self._positive()[0] + self.b1.double())
+        return torch.tanh((u.to(self.b1.device)[..., None] - 0.5) * self._positive()[0] + self.b1.double())
 
     def _positive(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         return F.softplus(self.W1.double())[:, 0], 0.01 * F.softplus(self.W2.double())[0]

@@ -1,16 +1,15 @@
 """The Plaid family."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from dlkit.backbones.plaid import BASE_WIDTH, PlaidBackbone
+from dlkit.backbones.plaid import BASE_WIDTH
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
@@ -25,8 +24,7 @@ from dlkit.teachers._plaid_write import write_files
 Rows = Float[Tensor, " b"]
 
 
-@dataclass(frozen=True)
-class Noised:
+class Noised(NamedTuple):
     """Texts on their way through the noise.
 
     Attributes:
@@ -34,7 +32,7 @@ class Noised:
         gamma: minus the log SNR; slope: its derivative by the share of the noisy part of time.
         informed: rows that are given an estimate of x0, and teach embeddings and schedule nothing.
         evidence: share of the state's own likelihood in the logits.
-        segments: see :class:`dlkit.backbones.plaid.PlaidBackbone`.
+        segments: of each position, see :class:`dlkit.backbones.plaid.PlaidBackbone`; None where no row is cut.
     """
 
     e: Float[Tensor, "b l d"]
@@ -159,7 +157,7 @@ class Plaid(TeacherFamily):
         return (torch.arange(length, device=start.device) >= start[:, None]).long()
 
     @torch.no_grad()
-    def _first_estimate(self, backbone: PlaidBackbone, space: TableSpace, now: Noised) -> Float[Tensor, "b l d"]:
+    def _first_estimate(self, backbone: nn.Module, space: TableSpace, now: Noised) -> Float[Tensor, "b l d"]:
         """What the network says of the informed rows without any estimate; nothing of the others.
 
         Only those rows are asked of, but in a compiled graph, whose shapes do not depend on values: all.
@@ -174,30 +172,32 @@ class Plaid(TeacherFamily):
         return torch.where(now.informed[:, None, None], torch.zeros_like(now.z).index_copy(0, rows, found), 0.0)
 
 
-def _parts(denoiser: Denoiser) -> tuple[LearnedGamma, MonotoneGamma, TableSpace, PlaidBackbone]:
+def _parts(denoiser: Denoiser) -> tuple[LearnedGamma, MonotoneGamma, TableSpace, nn.Module]:
     """What the loss is made for. Raises ``UserError`` if the teacher has other parts."""
     schedule, space, backbone = denoiser.process.noise_schedule, denoiser.space, denoiser.backbone
     if not isinstance(schedule, LearnedGamma) or schedule.held is None:
         raise UserError("teachers of 'plaid' learn their schedule; set model.process.schedule=learned_gamma")
     if not isinstance(space, TableSpace):
         raise UserError("teachers of 'plaid' have a table of embeddings; set model.space=unit_norm")
-    if not isinstance(backbone, PlaidBackbone) or denoiser.prediction != "prior_logits":
+    fits = getattr(backbone, "own_logits", False) and denoiser.self_conditions
+    if not fits or denoiser.prediction != "prior_logits":
         raise UserError(
-            "teachers of 'plaid' put out logits without the state's own likelihood; "
+            "teachers of 'plaid' take an estimate of x0 and put out logits without the state's own likelihood; "
             "set model.backbone=plaid and model.prediction=prior_logits"
         )
     return schedule, schedule.held, space, backbone
 
 
 def _logits(
-    backbone: PlaidBackbone, space: TableSpace, now: Noised, estimate: Float[Tensor, "b l d"] | None
+    backbone: nn.Module, space: TableSpace, now: Noised, estimate: Float[Tensor, "b l d"] | None
 ) -> Float[Tensor, "b l v"]:
     """The network's logits and the evidence of the states.
 
     gamma stays float64 here, which its gradient needs. In the informed rows the state holds nothing that learns, so
     that to cut the whole of the evidence is to cut the table's part.
     """
-    output, _ = backbone(now.z, now.gamma, None, self_cond=estimate, segments=now.segments)
+    more = {} if now.segments is None else {"segments": now.segments}
+    output, _ = backbone(now.z, now.gamma, None, self_cond=estimate, **more)
     with torch.autocast(now.z.device.type, enabled=False):
         evidence = space.evidence(now.z, *_coefficients(now.gamma, now.z))
     return output + now.evidence * _cut(evidence, now.informed)

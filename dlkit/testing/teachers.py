@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -77,9 +78,28 @@ def is_deterministic(part: TeacherFamily) -> None:
 def compiles(part: TeacherFamily) -> None:
     """Its losses compile as one graph and are what they are otherwise."""
     with beginning(part) as (denoiser, batch):
-        graph = compiled(lambda: part.losses(denoiser, batch), "aot_eager")()
-        for name, term in part.losses(denoiser, batch).items():
+        terms, known = recorded(part, denoiser, batch)
+        graph = compiled(lambda: part.losses(denoiser, known), "aot_eager")()
+        for name, term in terms.items():
             require_close(graph[name], term, f"compiled term {name!r} differs")
+
+
+def recorded(part: TeacherFamily, denoiser: Denoiser, batch: FitBatch) -> tuple[dict[str, Tensor], FitBatch]:
+    """The losses, and the batch with all draws that they took, for a graph that can make none."""
+    draws: dict[str, Tensor] = {}
+
+    def kept(name: str, draw: Tensor) -> Tensor:
+        draws[name] = draw
+        return draw
+
+    asked = replace(
+        batch,
+        normal=lambda name: kept(name, batch.normal(name)),
+        uniform=lambda name, *shape: kept(f"{name} {shape}", batch.uniform(name, *shape)),
+    )
+    terms = part.losses(denoiser, asked)
+    known = replace(batch, normal=lambda name: draws[name], uniform=lambda name, *shape: draws[f"{name} {shape}"])
+    return terms, known
 
 
 @promise(slow=True)

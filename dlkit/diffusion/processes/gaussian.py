@@ -93,7 +93,7 @@ class GaussianProcess(Part):
         DiffuSeq adds this much noise to its embeddings in training.
         """
         t_min = torch.tensor(self.noise_schedule.t_min, dtype=torch.float64)
-        sigma = self.noise_schedule.sigma(t_min)
+        sigma = self.noise_schedule.sigma(t_min).detach()
         return float(sigma) if sigma.ndim == 0 else sigma[:, None]
 
     def alpha(self, t: Float[Tensor, " b"], like: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:
