@@ -16,6 +16,8 @@ def check(case: Case) -> None:
             ours = schedule.tau(schedule.alpha(times(tau)))  # where tau hardly rises, c says nothing
             for name in ("c_spline", "c_of_tau_f32"):
                 theirs = schedule.tau(golden[f"{prefix}{name}"])
-                case.close(ours.to(golden[f"{prefix}{name}"]), theirs.to(golden[f"{prefix}{name}"]), name, prefix="spline_")
+                case.close(
+                    ours.to(golden[f"{prefix}{name}"]), theirs.to(golden[f"{prefix}{name}"]), name, prefix="spline_"
+                )
             case.close(ours, tau, f"{prefix}tau and back", prefix="spline_")
             assert 0 < golden[f"{prefix}unique_table_points"] <= case.config["table_points"]
