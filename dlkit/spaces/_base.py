@@ -105,6 +105,11 @@ class TokenSpace(nn.Module):
 class Space(Part):
     """Settings of a :class:`TokenSpace`."""
 
+    def width(self, vocab_size: int) -> int:
+        """Width of a state; no memory is taken."""
+        with torch.device("meta"):
+            return self.build(vocab_size).dim
+
     @abstractmethod
     def build(self, vocab_size: int) -> TokenSpace:
         """A space for that many tokens."""

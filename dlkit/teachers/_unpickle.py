@@ -6,6 +6,7 @@ keeps what it is given and does nothing. No module is imported for the file, and
 """
 
 import io
+import math
 import pickle
 import sys
 import zipfile
@@ -54,18 +55,27 @@ class StoredTensor:
 
     def read(self) -> Tensor:
         """The tensor, on the CPU. Raises ``UserError`` if the file does not hold as much as it says."""
-        reach = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True)) + 1
         if 0 in self.shape:
             return torch.empty(self.shape, dtype=self.dtype)
         try:
             with zipfile.ZipFile(self.file) as archive:
-                stored = bytearray(archive.read(self.entry))
-        except (KeyError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+                stored = bytearray(_entry(archive, self.entry))
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile, RuntimeError):
             raise UserError(damaged(self.file)) from None
-        if min(self.offset, *self.shape, *self.stride, 0) < 0 or reach * self.dtype.itemsize > len(stored):
+        numbers = len(stored) // self.dtype.itemsize
+        if math.prod(self.shape) > numbers or self.reach > numbers:
             raise UserError(f"{self.file}: a tensor says it is larger than what is stored of it; copy the file again")
         whole = torch.frombuffer(stored, dtype=self.dtype)
         return whole.as_strided(self.shape, self.stride, self.offset).clone()
+
+    @property
+    def reach(self) -> int:
+        """How many numbers the entry must hold."""
+        return self.offset + 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+
+    def __setstate__(self, state: Any) -> None:
+        """A file may not change what it has made."""
+        raise pickle.UnpicklingError("a tensor has no state")
 
 
 class Placeholder:
@@ -113,8 +123,8 @@ def load_inert(file: Path) -> Any:
         with zipfile.ZipFile(file) as archive:
             (table,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
             folder = table.removesuffix("data.pkl")
-            order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in archive.namelist() else b"little"
-            content = archive.read(table)
+            order = _entry(archive, f"{folder}byteorder") if f"{folder}byteorder" in archive.namelist() else b"little"
+            content = _entry(archive, table)
         if order.decode() != sys.byteorder:
             raise UserError(f"{file} was written on a machine whose numbers are stored the other way round")
         return _Inert(file, folder, content).load()
@@ -122,6 +132,13 @@ def load_inert(file: Path) -> Any:
         raise
     except Exception:  # a damaged file makes the reader fail in a dozen ways
         raise UserError(damaged(file)) from None
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Torch compresses nothing, so what is compressed is a trap: it may unpack to any size."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    return archive.read(name)
 
 
 def damaged(file: Path) -> str:
@@ -137,7 +154,7 @@ class _Inert(pickle.Unpickler):
         self._known: dict[tuple[str, str], Callable[..., Any]] = {
             ("collections", "OrderedDict"): OrderedDict,
             ("collections", "defaultdict"): lambda *_: {},
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *args: _tensor(*args),  # the file may change this one alone
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
         }
 
@@ -157,7 +174,12 @@ class _Inert(pickle.Unpickler):
         return StoredTensor(self.file, f"{self.folder}data/{key}", dtype, (length,), (1,), 0)
 
 
-def _tensor(storage: StoredTensor, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
+def _tensor(
+    storage: StoredTensor, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> StoredTensor:
+    numbers = (offset, *shape, *stride)
+    if len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in numbers):
+        raise pickle.UnpicklingError("a tensor's sizes are no numbers")
     return StoredTensor(storage.file, storage.entry, storage.dtype, tuple(shape), tuple(stride), offset)
 
 

@@ -1,5 +1,6 @@
 """The FLM family."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,9 @@ from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
 from dlkit.teachers import register
-from dlkit.teachers._base import FitBatch, TeacherFamily
+from dlkit.teachers._base import FitBatch, Original, ReadOptions, TeacherFamily, TeacherParts
+from dlkit.teachers._flm_read import read_checkpoint
+from dlkit.teachers._flm_write import write_checkpoint
 
 
 @register(
@@ -29,8 +32,11 @@ class Flm(TeacherFamily):
 
     x_t = alpha e_w + sigma eps; given positions are clean. Where states are one-hot, four of them, [b, l, V] each, are
     held at once: x_t, the logits' log-softmax, and two gradients.
+
+    Official checkpoints are files that Lightning writes, of flow models and of students of two times.
     """
 
+    checkpoints: ClassVar[str] = "a Lightning checkpoint *.ckpt"
     usual: ClassVar[dict[str, Any]] = {
         "space": "one_hot",
         "process": {"name": "gaussian", "schedule": "token_accuracy"},
@@ -38,6 +44,15 @@ class Flm(TeacherFamily):
         "prediction": "logits",
         "layout": "packed",
     }
+
+    def recognises(self, path: Path) -> bool:
+        return any(path.glob("*.ckpt")) if path.is_dir() else path.is_file() and path.suffix == ".ckpt"
+
+    def read(self, path: Path, options: ReadOptions) -> Original:
+        return read_checkpoint(path, options)
+
+    def write(self, folder: Path, parts: TeacherParts) -> None:
+        write_checkpoint(folder, parts)
 
     def losses(self, denoiser: Denoiser, batch: FitBatch) -> dict[str, Float[Tensor, " b"]]:
         cross_entropy = token_losses(denoiser, batch)

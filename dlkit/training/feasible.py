@@ -98,7 +98,7 @@ def check_memory(recipe: Recipe, teacher: Architecture, device: torch.device) ->
         if memory is None or objective is None or not objective.needs.regression:
             continue
         pairs: int = objective.pairs  # type: ignore[attr-defined]  # promised by needs.data
-        needed = TeacherSamples.bytes(pairs, teacher.seq_len, teacher.space.dim)  # type: ignore[attr-defined]
+        needed = TeacherSamples.bytes(pairs, teacher.seq_len, teacher.space.width(teacher.vocab_size))  # type: ignore[attr-defined]
         if needed > memory:
             raise UserError(
                 f"{name}: {pairs} teacher samples take {needed / 2**30:.1f} GiB, and {device} has "
