@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dlkit import backbones
 from dlkit.backbones import register
@@ -46,8 +47,8 @@ class ResidualBackbone(nn.Module):
         end: Float[Tensor, " b"] | None = None,
     ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None]:
         """Both outputs side by side, and the features of f. ``end`` None is the first time again."""
-        with torch.no_grad():
-            output, features = self.frozen(x, time, taps)
+        weights = {name: parameter.detach() for name, parameter in self.frozen.named_parameters()}
+        output, features = functional_call(self.frozen, weights, (x, time, taps))
         return torch.cat((output, self.correction(x, time, None, end=end)[0]), -1), features
 
 
