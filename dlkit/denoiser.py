@@ -160,8 +160,7 @@ class Denoiser(nn.Module):
         output, features = self.backbone(process.network_input(x_t, t, cond), network_time(t), taps, **more)
         if not getattr(self.backbone, "residual", False):
             return output, features, None
-        output, residual = output.chunk(2, dim=-1)
-        return output, features, residual
+        return output[..., : -x_t.shape[-1]], features, output[..., -x_t.shape[-1] :]
 
     def _logits(
         self, output: Float[Tensor, "b l n"], x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], evidence: float

@@ -45,7 +45,7 @@ class ResidualBackbone(nn.Module):
         taps: tuple[int, ...] | None = None,
         *,
         end: Float[Tensor, " b"] | None = None,
-    ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None]:
+    ) -> tuple[Float[Tensor, "b l nd"], Float[Tensor, "b l h"] | None]:
         """Both outputs side by side, and the features of f. ``end`` None is the first time again."""
         weights = {name: parameter.detach() for name, parameter in self.frozen.named_parameters()}
         output, features = functional_call(self.frozen, weights, (x, time, taps))
@@ -83,4 +83,4 @@ class ResidualSpec(Backbone):
         base: Any = self.base
         correction = base.replace(two_times=True, loss_weighting=self.loss_weighting)
         frozen = base.build(dim, vocab_size)
-        return ResidualBackbone(frozen, correction.build(dim, vocab_size))
+        return ResidualBackbone(frozen, correction.build(dim, dim))  # not logits, but a state

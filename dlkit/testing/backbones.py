@@ -43,13 +43,13 @@ def predicts_x0_and_features(part: Backbone) -> None:
 def takes_other_sizes(part: Backbone) -> None:
     """Shorter sequences, single samples and another width of the state are taken; own logits are as many as tokens.
 
-    A residual has as many columns again.
+    A residual is a state's width more.
     """
     for dim, length in ((material.DIM, 1), (material.DIM + 3, 5), (16, material.LENGTH)):
         network = material.seeded(part.build, dim, material.VOCABULARY).eval()
         found, _ = network(torch.ones(1, length, dim), torch.ones(1, dtype=torch.float64), None)
         width = material.VOCABULARY if getattr(network, "own_logits", False) else dim
-        width += width if getattr(network, "residual", False) else 0
+        width += dim if getattr(network, "residual", False) else 0
         what = f"what it says of one sample with {length} positions of width {dim}"
         require_like(found, what, (1, length, width), torch.float32)
 
