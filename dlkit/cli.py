@@ -139,7 +139,10 @@ def distill(
 @app.command("import")
 def import_(
     path: Annotated[
-        Path, typer.Argument(help="official checkpoint: DiffuSeq's run folder or one .pt of it, FLM's .ckpt, a plugin family's")
+        Path,
+        typer.Argument(
+            help="official checkpoint: DiffuSeq's run folder or one .pt of it, FLM's .ckpt, a plugin family's"
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="folder of the teacher; it must be new or empty")],
     tokenizer: Annotated[

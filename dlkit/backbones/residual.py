@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from dlkit import backbones
 from dlkit.backbones import register
@@ -29,7 +28,7 @@ class ResidualBackbone(nn.Module):
 
     def __init__(self, frozen: nn.Module, correction: nn.Module) -> None:
         super().__init__()
-        self.frozen, self.correction = frozen, correction
+        self.frozen, self.correction = frozen.requires_grad_(False), correction
         self.own_logits = getattr(frozen, "own_logits", False)
         self.feature_dim: int = frozen.feature_dim  # type: ignore[assignment]
 
@@ -47,8 +46,7 @@ class ResidualBackbone(nn.Module):
         end: Float[Tensor, " b"] | None = None,
     ) -> tuple[Float[Tensor, "b l nd"], Float[Tensor, "b l h"] | None]:
         """Both outputs side by side, and the features of f. ``end`` None is the first time again."""
-        weights = {name: parameter.detach() for name, parameter in self.frozen.named_parameters()}
-        output, features = functional_call(self.frozen, weights, (x, time, taps))
+        output, features = self.frozen(x, time, taps)
         return torch.cat((output, self.correction(x, time, None, end=end)[0]), -1), features
 
 

@@ -172,7 +172,9 @@ class _Checkpoint:
         if heads is None:
             raise UserError(f"{self.file} does not say how many attention heads there are; give --heads")
         if counted not in (None, heads):
-            raise UserError(f"{self.file}: {heads} heads are said, but {ROTARY} is that of {counted}; leave --heads out")
+            raise UserError(
+                f"{self.file}: {heads} heads are said, but {ROTARY} is that of {counted}; leave --heads out"
+            )
         return heads
 
     def _size(self, name: str, axis: int) -> int:
@@ -215,9 +217,7 @@ def _refuse_others(found: _Checkpoint, shapes: dict[str, Shape], options: ReadOp
     if missing:
         raise UserError(f"{found.file} lacks {PREFIX}{missing[0]}; it is cut short or no checkpoint of FLM")
     if unknown and not options.allow_unused:
-        raise UserError(
-            f"{found.file} has {unknown[0]}, which is unknown; --allow-unused leaves out what has no place"
-        )
+        raise UserError(f"{found.file} has {unknown[0]}, which is unknown; --allow-unused leaves out what has no place")
     for name, tensor in found.weights.items():
         if name in shapes and tensor.shape != shapes[name]:
             raise UserError(
@@ -293,5 +293,7 @@ def _warnings(found: _Checkpoint, options: ReadOptions, length: Any) -> tuple[st
     if found.ema is None and not options.raw:
         said.append("there are no averaged weights; the others are taken")
     if found.told("algo", "name") == RESIDUAL:
-        said.append("this network puts out what a flow model lacks on its way (stage 1 of FLM's first release), no text")
+        said.append(
+            "this network puts out what a flow model lacks on its way (stage 1 of FLM's first release), no text"
+        )
     return tuple(said)

@@ -129,7 +129,10 @@ def has_gradient(module: torch.nn.Module | None) -> list[str]:
 @promise()
 def needs_what_there_is(part: Objective) -> None:
     """Its needs name known roles, data and states."""
-    known = {"roles": {"teacher", "student", "fake_score", "discriminator"}, "data": {"none", "real", "teacher_samples"}}
+    known = {
+        "roles": {"teacher", "student", "fake_score", "discriminator"},
+        "data": {"none", "real", "teacher_samples"},
+    }
     require(set(part.needs.roles) <= known["roles"], f"unknown roles {set(part.needs.roles) - known['roles']}")
     require(part.needs.data in known["data"], f"unknown data {part.needs.data!r}")
 
@@ -301,5 +304,7 @@ def distils(part: Objective) -> None:
 @promise(slow=True)
 def distils_the_same_again(part: Objective) -> None:
     """Two runs of a few steps with one seed leave the same weights, bit for bit."""
-    one, other = (load_student(material.distilled(3, teacher_of(part), **recipe_of(part))).denoiser.state_dict() for _ in range(2))
+    one, other = (
+        load_student(material.distilled(3, teacher_of(part), **recipe_of(part))).denoiser.state_dict() for _ in range(2)
+    )
     require(all(torch.equal(one[name], other[name]) for name in one), "two runs differ; draw no numbers of your own")

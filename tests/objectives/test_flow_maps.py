@@ -210,9 +210,7 @@ def test_jumps_are_of_all_lengths_and_some_go_all_the_way() -> None:
     assert abs(float((begin - length).mean()) - 0.25) < 5 * 0.3 / len(length) ** 0.5
     assert bool(((way.end <= way.middle) & (way.middle <= way.begin)).all())
     assert way.begin.min() >= FLOW.noise_schedule.t_min
-    esd = objective("esd").way(
-        lambda name: stream.named(name).uniform(torch.arange(count)), FLOW.noise_schedule, 1.0
-    )
+    esd = objective("esd").way(lambda name: stream.named(name).uniform(torch.arange(count)), FLOW.noise_schedule, 1.0)
     assert esd.end.min() == FLOW.noise_schedule.t_min
 
 

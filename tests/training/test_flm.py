@@ -29,7 +29,9 @@ def test_it_is_fitted_and_writes(teacher: Any) -> None:
     assert model.architecture.process.schedule.vocab_size == model.architecture.vocab_size
     for sampler in ({"name": "euler"}, {"name": "ddim"}, {"name": "ancestral"}):
         texts = model.generate(list(material.SOURCES), steps=3, sampler=sampler, decoder="nearest")
-        assert texts == model.generate(list(material.SOURCES), steps=3, sampler=sampler, decoder="nearest", batch_size=1)
+        assert texts == model.generate(
+            list(material.SOURCES), steps=3, sampler=sampler, decoder="nearest", batch_size=1
+        )
 
 
 @pytest.mark.parametrize(
