@@ -111,10 +111,7 @@ class Denoiser(nn.Module):
         """See :meth:`predict`."""
         x_t = x_t if cond is None else cond.apply(x_t)
         process = self.process
-        output, features = self._network(x_t, t, cond, taps if "features" in want else None, self_cond, end)
-        residual = None
-        if getattr(self.backbone, "residual", False):
-            output, residual = output.chunk(2, dim=-1)
+        output, features, residual = self._network(x_t, t, cond, taps if "features" in want else None, self_cond, end)
         logits = self._logits(output, x_t, t, evidence) if self.prediction in LOGITS else None
         source: Target = self.prediction if logits is None else "x0"  # type: ignore[assignment]
         value = output if logits is None else self.space.mean(logits).to(x_t.dtype)
@@ -141,13 +138,15 @@ class Denoiser(nn.Module):
     ) -> Float[Tensor, "b l v"]:
         """The logits of :meth:`predict`, without the x0 that they stand for: among one-hot states it is as large.
 
+        Where a residual of x0 stands beside them they are those without it.
+
         Raises:
             ValueError: the network puts out no logits.
         """
         if self.prediction not in LOGITS:
             raise ValueError(f"the network puts out {self.prediction}, not logits")
         x_t = x_t if cond is None else cond.apply(x_t)
-        output, _ = self._network(x_t, t, cond, None, self_cond, end)
+        output, *_ = self._network(x_t, t, cond, None, self_cond, end)
         return self._logits(output, x_t, t, evidence)
 
     def _network(
@@ -158,14 +157,17 @@ class Denoiser(nn.Module):
         taps: tuple[int, ...] | None,
         self_cond: Float[Tensor, "b l d"] | None,
         end: Float[Tensor, " b"] | None,
-    ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None]:
-        """What the backbone puts out, and its features."""
+    ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None, Float[Tensor, "b l d"] | None]:
+        """What the backbone puts out, its features, and the residual of x0 that it may put out beside."""
         process = self.process
         wide = torch.promote_types(x_t.dtype, torch.float32)
         clock = lambda t: process.noise_schedule.network_time(t).to(wide)  # noqa: E731
         more = {} if self_cond is None else {"self_cond": self_cond}
         more |= {} if end is None else {"end": clock(end)}
-        return self.backbone(process.network_input(x_t, t, cond), clock(t), taps, **more)
+        output, features = self.backbone(process.network_input(x_t, t, cond), clock(t), taps, **more)
+        if not getattr(self.backbone, "residual", False):
+            return output, features, None
+        return output[..., : -x_t.shape[-1]], features, output[..., -x_t.shape[-1] :]
 
     def _logits(
         self, output: Float[Tensor, "b l n"], x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], evidence: float
