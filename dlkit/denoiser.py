@@ -114,7 +114,7 @@ class Denoiser(nn.Module):
         output, features, residual = self._network(x_t, t, cond, taps if "features" in want else None, self_cond, end)
         logits = self._logits(output, x_t, t, evidence) if self.prediction in LOGITS else None
         source: Target = self.prediction if logits is None else "x0"  # type: ignore[assignment]
-        value = output if logits is None else self.space.mean(logits).to(x_t.dtype)
+        value = output if logits is None else self._mean(logits).to(x_t.dtype)
         x0 = process.convert(value, x_t, t, source, "x0")
         if residual is not None and end is not None:
             x0 = value = flow_map.corrected(process, x0, residual, t, end)
@@ -177,7 +177,14 @@ class Denoiser(nn.Module):
         if self.prediction == "logits":
             return logits
         process = self.process
-        return logits + evidence * self.space.evidence(x_t, process.alpha(t, x_t), process.sigma(t, x_t))
+        with torch.autocast(x_t.device.type, enabled=False):  # tens of nats, of which the tenths count
+            own = self.space.evidence(x_t, process.alpha(t, x_t), process.sigma(t, x_t))
+        return logits + evidence * own
+
+    def _mean(self, logits: Float[Tensor, "b l v"]) -> Float[Tensor, "b l d"]:
+        """The x0 that logits stand for, in float32 or better."""
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.space.mean(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
     def predict(
         self,
