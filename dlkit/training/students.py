@@ -10,7 +10,6 @@ from dlkit.denoiser import Denoiser
 from dlkit.errors import UserError
 from dlkit.generator import Architecture, Teacher, load_student
 from dlkit.objectives._base import Objective
-from dlkit.training.turns import sibling
 
 SHARED = ("space", "process", "vocab_size", "seq_len")  # of a student and the one that guides it
 
