@@ -67,7 +67,7 @@ class Step:
         x_t: state; x0: its prediction of the clean one.
         t, s: times.
         noise: draws of this step: ``noise(0)``, ``noise(1)``, ... are standard normal states.
-        before: x0 and t of the step before, None in the first.
+        before: x0 and t of the step before, for a sampler that ``looks_back``; None in the first.
     """
 
     x_t: Float[Tensor, "b l d"]
@@ -81,13 +81,16 @@ class Step:
 class Walk(Sampler):
     """A sampler that goes down step by step from t = 1, with one network call at each time.
 
-    Beside the state it holds the last prediction and the one before, however many steps there are.
+    Beside the state it holds the last prediction, however many steps there are, and the one before if it looks back.
 
     Attributes:
+        looks_back: a step asks what the step before it found.
         rounding: replace every prediction of x0 by its nearest embedding before it is used, as DiffuSeq does.
         rounding_times: lowest and highest time at which that is done; DiffuSeq's ``clamp_step`` is one of the two.
         clip: bound of every coordinate of x0, applied after rounding; None for none. DiffuSeq's ``clip_denoised`` is 1.
     """
+
+    looks_back: ClassVar[bool] = False
 
     steps: int = Field(default=50, ge=1)
     rounding: bool = False
@@ -135,7 +138,8 @@ class Walk(Sampler):
                 observe(k, now, x, x0)
             draws = lambda j, k=k: noise(k + 1 + j * len(path))  # noqa: E731 - no two draws of a run are the same
             x = x0 if to == 0.0 else self.step(process, Step(x, x0, t, torch.full_like(t, to), draws, before))
-            x, before = cond.apply(x), (x0, t)
+            x, before = cond.apply(x), (x0, t) if self.looks_back else None
+            del x0  # it may be gigabytes, which the next call needs
         return x
 
 

@@ -18,11 +18,13 @@ from dlkit.schedules._base import Schedule
     paper="FLM (arXiv 2602.16813); Lipman et al. 2022, flow matching (arXiv 2210.02747)",
 )
 class Euler(Walk):
-    """x_s = x + (c_s - c) v with v = (x0 - x) / (1 - c + guard), where x = c x0 + (1 - c) eps; the last step goes to x0.
+    """x_s = x + (c_s - c) v, v = (x0 - x) / (1 - c + guard), for x = c x0 + (1 - c) eps; the last step goes to x0.
 
     Every Gaussian process is such a straight flow but for the size of its states: x / (alpha + sigma) has the share
     c = alpha / (alpha + sigma) of text, and the step is taken there. On a straight flow v is constant where x0 is, so
     with ``guard=0`` this is DDIM, on another grid: one that is even from 1 to 0 whatever the schedule's lowest time is.
+
+    Where states are one-hot, three of them are held at once.
 
     Attributes:
         guard: keeps the quotient finite at c = 1; the original's is 1e-5.
@@ -41,5 +43,6 @@ class Euler(Walk):
         size, size_s = alpha + sigma, alpha_s + sigma_s
         way = (alpha_s / size_s - alpha / size) / (sigma / size + self.guard)
         on_x, on_x0 = (1.0 - way) * size_s / size, way * size_s
-        x_s = on_x.to(now.x_t.dtype) * now.x_t + on_x0.to(now.x_t.dtype) * now.x0
+        dtype = now.x_t.dtype
+        x_s = (on_x0.to(dtype) * now.x0).addcmul_(on_x.to(dtype), now.x_t)
         return x_s if process.mean is None else x_s + (1.0 - on_x - on_x0).to(x_s.dtype) * process.mean

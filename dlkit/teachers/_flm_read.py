@@ -42,8 +42,8 @@ def read_checkpoint(path: Path, options: ReadOptions) -> Original:
     tokenizer, spec = _tokenizer(found, options)
     if tokenizer.vocab_size != sizes["vocab"]:
         raise UserError(
-            f"the tokenizer {spec} has {tokenizer.vocab_size} ids, the embedding of {found.file} {sizes['vocab']}; give "
-            "the tokenizer the model was trained with by --tokenizer"
+            f"the tokenizer {spec} has {tokenizer.vocab_size} ids, the embedding of {found.file} {sizes['vocab']}; "
+            "give the tokenizer the model was trained with by --tokenizer"
         )
     with torch.device("meta"):
         network = backbone.build(sizes["vocab"], sizes["vocab"])

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
+from dlkit.kernels.cross_entropy import cross_entropy
 from dlkit.teachers import register
 from dlkit.teachers._base import FitBatch, Original, ReadOptions, TeacherFamily, TeacherParts
 from dlkit.teachers._flm_read import read_checkpoint
@@ -30,8 +30,8 @@ class Flm(TeacherFamily):
         weighted_ce  exp(-w) ce + w in its place, where the network learns w(t) (``backbone.loss_weighting``): where w
                      is log ce, every time counts alike
 
-    x_t = alpha e_w + sigma eps; given positions are clean. Where states are one-hot, four of them, [b, l, V] each, are
-    held at once: x_t, the logits' log-softmax, and two gradients.
+    x_t = alpha e_w + sigma eps; given positions are clean. Where states are one-hot, three of their size [b, l, V] are
+    held at once: x_t, the logits, and in the backward pass the gradient of the logits.
 
     Official checkpoints are files that Lightning writes, of flow models and of students of two times.
     """
@@ -78,7 +78,7 @@ def token_losses(denoiser: Denoiser, batch: FitBatch) -> Float[Tensor, "b l"]:
         )
     x_t = noised(denoiser, batch)
     logits = denoiser.logits(x_t, batch.t, Condition(None, batch.mask))
-    return F.cross_entropy(logits.float().flatten(0, 1), batch.ids.flatten(), reduction="none").view_as(batch.ids)
+    return cross_entropy(logits.flatten(0, 1), batch.ids.flatten()).view_as(batch.ids)
 
 
 def noised(denoiser: Denoiser, batch: FitBatch) -> Float[Tensor, "b l d"]:
