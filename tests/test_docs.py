@@ -121,12 +121,12 @@ def rows(section: str) -> dict[str, Any]:
 
 
 def defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """The fields of a model; a default that is itself a group of settings is described elsewhere."""
+    """The fields of a model; a default that is itself a group of settings is described elsewhere, and some have none."""
     found = {}
     for name, field in model.model_fields.items():
         value = list(field.default) if isinstance(field.default, tuple) else field.default
         group = isinstance(value, BaseModel) or (isinstance(value, list) and isinstance(value[0], BaseModel))
-        found[name] = ... if group else value
+        found[name] = ... if group or field.is_required() else value
     return found
 
 

@@ -273,7 +273,7 @@ def _turn(part: Objective, scene: Scene) -> Callable[[Tensor], Terms]:
         return part.generator_terms(scene.turn, replace(trip, x0=x0.detach(), memo={}))  # type: ignore[arg-type]
 
     if isinstance(part, Trajectory) and not scene.turn.critic:
-        trip = generated(part, scene, "fake")
+        trip: Any = generated(part, scene, "fake")
         return jumps
 
     def step(x0: Tensor) -> Terms:

@@ -182,7 +182,7 @@ def test_maps_are_compared_where_jumps_land() -> None:
 
 @pytest.mark.parametrize("loss", ["squared", "pseudo_huber"])
 def test_consistency_is_exact_where_the_grid_is_fine(loss: str) -> None:
-    """At the exact end of every trajectory the loss falls with the square of the grid's step, and does not elsewhere."""
+    """At the exact end of every trajectory the loss falls with the square of the grid's step; not elsewhere."""
     exact = gaussian(PROCESSES["trig"])
     ends = lambda x, s, t: exact(x, s, torch.zeros_like(s))  # noqa: E731
     teacher = lambda x, s, t: exact(x, s, s)  # noqa: E731
@@ -198,7 +198,7 @@ def test_consistency_is_exact_where_the_grid_is_fine(loss: str) -> None:
 
 
 def test_jumps_are_of_all_lengths_and_some_go_all_the_way() -> None:
-    """d ~ U(0, 1), s ~ U(d, 1): their moments within five standard errors; the middle is between; no time is too low."""
+    """d ~ U(0, 1), s ~ U(d, 1): their moments within five standard errors; no time is too low."""
     count, stream = 20_000, Stream(0, "ways")
     way = objective("psd", boundary=0.25).way(
         lambda name: stream.named(name).uniform(torch.arange(count)), FLOW.noise_schedule, 1.0
