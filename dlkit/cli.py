@@ -141,7 +141,10 @@ def distill(
 @app.command("import")
 def import_(
     path: Annotated[
-        Path, typer.Argument(help="official checkpoint: DiffuSeq's run folder or one .pt of it, or a plugin family's")
+        Path,
+        typer.Argument(
+            help="official checkpoint: DiffuSeq's run folder or one .pt of it, FLM's .ckpt, a plugin family's"
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="folder of the teacher; it must be new or empty")],
     tokenizer: Annotated[
@@ -156,6 +159,7 @@ def import_(
     ] = "lm_head",
     heads: Annotated[int | None, typer.Option("--heads", help="attention heads (default: found out)")] = None,
     family: Annotated[str | None, typer.Option("--family", help="whose checkpoint it is (default: found out)")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="the weights themselves, not their average beside them")] = False,
 ) -> None:
     """An official checkpoint becomes a teacher, with a report of every tensor."""
     _positive(heads=heads)
@@ -164,7 +168,7 @@ def import_(
     from dlkit.exchange import import_teacher
     from dlkit.teachers._base import ReadOptions
 
-    found = import_teacher(path, out, ReadOptions(tokenizer, tie, step, heads, allow_unused, family))
+    found = import_teacher(path, out, ReadOptions(tokenizer, tie, step, heads, allow_unused, family, raw))
     for line in (*found.keys, *found.notes):
         typer.echo(str(line))
     for warning in found.warnings:

@@ -4,10 +4,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dlkit.diffusion import flow_map
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.parameterization import LOGITS, Source, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
@@ -54,8 +56,10 @@ class Denoiser(nn.Module):
         self, space: TokenSpace, process: GaussianProcess, backbone: nn.Module, prediction: Source = "x0"
     ) -> None:
         super().__init__()
-        self.space, self._process, self.backbone = space, process, backbone
+        self.space, self.backbone = space, backbone
         self.schedule = process.noise_schedule.weights()
+        learns = self.schedule is not None
+        self._process = process.under(process.noise_schedule.holding(self.schedule)) if learns else process
         self.prediction: Source = prediction
         if process.learns_mean:
             space.learn_mean()
@@ -72,8 +76,11 @@ class Denoiser(nn.Module):
     @property
     def process(self) -> GaussianProcess:
         """The forward process, around the mean that the space holds and with the schedule's weights."""
-        process = self._process.around(self.space.mean_embed)
-        return process if self.schedule is None else process.under(process.noise_schedule.holding(self.schedule))
+        return self._process.around(self.space.mean_embed)
+
+    def prior(self, eps: Float[Tensor, "b l d"], t: float = 1.0) -> Float[Tensor, "b l d"]:
+        """A state at t from standard normal noise where nothing is known of the text."""
+        return self.process.prior(eps, t, self.space.variance)
 
     @property
     def self_conditions(self) -> bool:
@@ -104,21 +111,63 @@ class Denoiser(nn.Module):
         """See :meth:`predict`."""
         x_t = x_t if cond is None else cond.apply(x_t)
         process = self.process
-        schedule = process.noise_schedule
-        x_in = process.network_input(x_t, t, cond)
-        more = {} if self_cond is None else {"self_cond": self_cond}
-        more |= {} if end is None else {"end": schedule.network_time(end)}
-        output, features = self.backbone(x_in, schedule.network_time(t), taps if "features" in want else None, **more)
+        output, features, residual = self._network(x_t, t, cond, taps if "features" in want else None, self_cond, end)
         logits = self._logits(output, x_t, t, evidence) if self.prediction in LOGITS else None
         source: Target = self.prediction if logits is None else "x0"  # type: ignore[assignment]
         value = output if logits is None else self.space.mean(logits).to(x_t.dtype)
         x0 = process.convert(value, x_t, t, source, "x0")
+        if residual is not None and end is not None:
+            x0 = value = flow_map.corrected(process, x0, residual, t, end)
+            source, logits = "x0", None
         asked = x0 if to is None else process.convert(value, x_t, t, source, to)
         if "logits" not in want:
             logits = None
         elif logits is None:
             logits = self.space.logits(x0)
         return Prediction(x0, asked, logits, features)
+
+    def logits(
+        self,
+        x_t: Float[Tensor, "b l d"],
+        t: Float[Tensor, " b"],
+        cond: Condition | None,
+        *,
+        self_cond: Float[Tensor, "b l d"] | None = None,
+        end: Float[Tensor, " b"] | None = None,
+        evidence: float = 1.0,
+    ) -> Float[Tensor, "b l v"]:
+        """The logits of :meth:`predict`, without the x0 that they stand for: among one-hot states it is as large.
+
+        Where a residual of x0 stands beside them they are those without it.
+
+        Raises:
+            ValueError: the network puts out no logits.
+        """
+        if self.prediction not in LOGITS:
+            raise ValueError(f"the network puts out {self.prediction}, not logits")
+        x_t = x_t if cond is None else cond.apply(x_t)
+        output, *_ = self._network(x_t, t, cond, None, self_cond, end)
+        return self._logits(output, x_t, t, evidence)
+
+    def _network(
+        self,
+        x_t: Float[Tensor, "b l d"],
+        t: Float[Tensor, " b"],
+        cond: Condition | None,
+        taps: tuple[int, ...] | None,
+        self_cond: Float[Tensor, "b l d"] | None,
+        end: Float[Tensor, " b"] | None,
+    ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None, Float[Tensor, "b l d"] | None]:
+        """What the backbone puts out, its features, and the residual of x0 that it may put out beside."""
+        process = self.process
+        wide = torch.promote_types(x_t.dtype, torch.float32)
+        clock = lambda t: process.noise_schedule.network_time(t).to(wide)  # noqa: E731
+        more = {} if self_cond is None else {"self_cond": self_cond}
+        more |= {} if end is None else {"end": clock(end)}
+        output, features = self.backbone(process.network_input(x_t, t, cond), clock(t), taps, **more)
+        if not getattr(self.backbone, "residual", False):
+            return output, features, None
+        return output[..., : -x_t.shape[-1]], features, output[..., -x_t.shape[-1] :]
 
     def _logits(
         self, output: Float[Tensor, "b l n"], x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], evidence: float

@@ -28,7 +28,7 @@ class Guided(Denoiser):
     """
 
     def __init__(self, denoiser: Denoiser, scale: float, null_id: int) -> None:
-        super().__init__(denoiser.space, denoiser._process, denoiser.backbone, denoiser.prediction)
+        super().__init__(denoiser.space, denoiser.process, denoiser.backbone, denoiser.prediction)
         self.scale, self.null_id = scale, null_id
 
     def forward(

@@ -25,6 +25,7 @@ from dlkit.diffusion.parameterization import Source
 from dlkit.errors import UserError
 from dlkit.files import write_text
 from dlkit.objectives._base import Objective
+from dlkit.objectives._trajectory import StudentKind
 from dlkit.part import explain, from_spec, optional_part_of, part_of, validated
 
 UNFINISHED = "unfinished"  # the context of settings that need not go together: some are to come, or all is done
@@ -327,6 +328,9 @@ class Recipe(Spec):
         ema: decay of the averaged student, one tick for each generator update.
         guidance: classifier-free guidance of teacher and fake score.
         weights, plan, stages, evaluation, run, model, fit: see their classes.
+
+    ``Recipe(teacher="plaid", ...)`` is short for ``Recipe(model={"family": "plaid"}, ...)``: the family, and the parts
+    that its teachers usually have.
     """
 
     objective: part_of(objectives.registry) = "sid"  # type: ignore[valid-type]
@@ -352,10 +356,23 @@ class Recipe(Spec):
     model: Model = Model()
     fit: Fit = Fit()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _teacher_is_a_family(cls, data: Any) -> Any:
+        """``teacher="flm"`` is short for ``model={"family": "flm"}``, all that the family usually has."""
+        if not isinstance(data, dict) or "teacher" not in data:
+            return data
+        rest = {key: value for key, value in data.items() if key != "teacher"}
+        model = rest.get("model", {})
+        if not isinstance(model, dict) or "family" in model:
+            raise ValueError("teacher and model.family say the same; give one of them")
+        return {**rest, "model": {**model, "family": data["teacher"]}}
+
     @model_validator(mode="after")
     def _all_goes_together(self, info: ValidationInfo) -> Self:
         if info.context is not UNFINISHED:
             self._only_a_fit_weights_times()
+            self._trajectories_are_alone()
             self._every_step_is_taught()
             for objective in self._objectives:
                 self._discriminator_serves(objective)
@@ -375,7 +392,25 @@ class Recipe(Spec):
                 name = sampler.registered_name
                 raise ValueError(f"time_sampler {name!r} weights losses, which only a fit does; set fit.time_sampler")
 
+    def _trajectories_are_alone(self) -> None:
+        """Refuse what stands beside an objective of trajectories, and stages whose students differ in kind."""
+        stages = range(len(self.stages))
+        kinds = {self.student_kind(number): self._objective(number).registered_name for number in stages}
+        if len(kinds) > 1:
+            names = " and ".join(map(repr, kinds.values()))
+            raise ValueError(f"objectives {names} make different kinds of student; give each a run of its own")
+        if not all(self.is_trajectory(number) for number in stages):
+            return
+        name = f"objective {self._objective(0).registered_name!r}"
+        for setting in ("adv", "anchor", "codes"):
+            if getattr(self, setting) is not None:
+                raise ValueError(f"{setting}: {name} learns from noised real text alone; set {setting}=null")
+        if self.generator_input != "noise":
+            raise ValueError(f"generator_input={self.generator_input}: {name} teaches every step at once; set noise")
+
     def _every_step_is_taught(self) -> None:
+        if all(self.is_trajectory(number) for number in range(len(self.stages))):
+            return
         if self.generator_steps == 1:
             if self.generator_input != "noise":
                 raise ValueError(
@@ -421,7 +456,7 @@ class Recipe(Spec):
             raise ValueError(f"{unused}: no critic learns in any stage; set guidance={{teacher: {given.teacher:g}}}")
 
     def _something_is_beside_a_regression(self) -> None:
-        if all(self.is_regression(number) for number in range(len(self.stages))):
+        if all(self.stands_alone(number) for number in range(len(self.stages))):
             for name in ("adv", "anchor"):
                 if getattr(self, name) is not None:
                     raise ValueError(
@@ -461,10 +496,21 @@ class Recipe(Spec):
         """Whether the student is fitted to the teacher's samples in stage ``number``, with nothing beside it."""
         return self._objective(number).needs.regression
 
+    def is_trajectory(self, number: int) -> bool:
+        """Whether the student learns the teacher's trajectories in stage ``number``, from noised real text."""
+        return "student" in self._objective(number).needs.roles
+
+    def stands_alone(self, number: int) -> bool:
+        """Whether nothing is beside the objective of stage ``number``: no adversary, no anchor, no critic."""
+        return self.is_regression(number) or self.is_trajectory(number)
+
     def has_critic(self, number: int) -> bool:
         """Whether a critic learns in stage ``number``: a fake score, and the head if there is an adversary."""
-        needs = self._objective(number).needs
-        return not needs.regression and (needs.critic or self.adv is not None)
+        return not self.stands_alone(number) and (self._objective(number).needs.critic or self.adv is not None)
+
+    def student_kind(self, number: int) -> StudentKind:
+        """What the student of stage ``number`` is to the teacher's network."""
+        return getattr(self._objective(number), "student_kind", "same")
 
     def _objective(self, number: int) -> Objective:
         return self.stages[number].objective or self.objective  # type: ignore[return-value]

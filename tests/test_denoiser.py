@@ -114,7 +114,7 @@ def test_x0_of_logits_is_a_mean_of_the_table(cond: Condition) -> None:
 @pytest.mark.parametrize("prediction", SOURCES)
 def test_a_loss_is_taken_of_what_is_put_out(prediction: Source) -> None:
     learned = Denoiser(EmbeddingSpace(11, 4), GaussianProcess(), nn.Identity(), prediction).learned
-    assert learned == {"score": "eps", "logits": "x0"}.get(prediction, prediction)
+    assert learned == {"score": "eps", "logits": "x0", "prior_logits": "x0"}.get(prediction, prediction)
 
 
 def grads(module: nn.Module) -> list[Tensor | None]:

@@ -23,6 +23,7 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LEAST_SIZE = len(SPECIALS) + 2  # one character, at the beginning of a word and inside one
 DIFFUSEQ_SPECIALS = ("[START]", "[END]", "[UNK]", "[PAD]")  # ids 0 to 3 of DiffuSeq's own vocabularies
 DIFFUSION_LM_SPECIALS = ("START", "END", "UNK", "PAD")  # the same in Diffusion-LM's
+END_OF_TEXT = "<|endoftext"  # GPT-2's only special token, and Plaid's, which has more letters; it serves every role
 OWN_ROLES = ("cls", "sep", "unk", "pad")  # what ids 0 to 3 are for
 TIDY = {f" {mark}": mark for mark in (".", "?", "!", ",")} | {" ' ": "'"}
 TIDY |= {f" {ending}": ending for ending in ("n't", "'m", "'s", "'ve", "'re")}
@@ -44,7 +45,7 @@ class Tokenizer:
     Args:
         backend: a tokenizer of the ``tokenizers`` library; its truncation, padding and template are reset.
         specials: which token is ``pad``, ``cls`` (begins a sequence), ``sep`` (ends one) and ``unk``; where it does not
-            say, the usual names are looked for.
+            say, the usual names are looked for, and then a single ``<|endoftext|>``, which may have several roles.
 
     Attributes:
         vocab_size: number of ids, which is the largest id + 1.
@@ -386,4 +387,7 @@ def _special(vocab: dict[str, int], role: str, named: str | None) -> str:
     for token in wanted:
         if token in vocab:
             return token
+    ends = [token for token in vocab if token.startswith(END_OF_TEXT)] if named is None else []
+    if len(ends) == 1:
+        return ends[0]
     raise UserError(f"the tokenizer has no {role} token ({' or '.join(wanted)}); add one to its vocabulary")

@@ -9,7 +9,7 @@ from dlkit.samplers._base import Sampler
 
 
 class OneStepGenerator(TextModel):
-    """A distilled student: one network call, or a few with re-noising between them.
+    """A distilled student: one network call, or a few with re-noising, or along its flow map, between them.
 
     Its sampler holds the number of steps and the times that it was trained at, and is used where none is named.
     """
@@ -21,6 +21,8 @@ class OneStepGenerator(TextModel):
         sampler = self.architecture.sampler
         if steps is None or steps == sampler.steps:
             return sampler
+        if sampler.any_steps:
+            return sampler.replace(steps=steps)
         taught = {key: value for key, value in sampler.spec().items() if key in ("t_init", "codes", "codes_seed")}
         return from_spec(samplers.registry, {"name": "renoise", "steps": steps, **taught})
 

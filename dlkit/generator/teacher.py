@@ -44,9 +44,10 @@ class Teacher(TextModel):
             "backbone": parts.backbone,
             "prediction": parts.prediction,
             "seq_len": parts.seq_len,
+            "layout": parts.layout,
         }
-        if parts.overlong is not None:
-            model["overlong"] = parts.overlong
+        told = {"overlong": parts.overlong, "layout": parts.layout or "pairs"}
+        model |= {name: setting for name, setting in told.items() if setting is not None}
         decoder: dict[str, Any] = {} if parts.decoder is None else {"decoder": parts.decoder}
         recipe = Recipe(model=Model(**model, tokenizer=parts.tokenizer_spec), fit=Fit(**parts.fit), **decoder)
         architecture = Architecture(
@@ -75,4 +76,5 @@ class Teacher(TextModel):
             decoder=arch.decoder,
             sampler=arch.sampler,
             overlong=arch.overlong,
+            layout=arch.layout,
         )

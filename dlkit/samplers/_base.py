@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -32,8 +32,11 @@ class Sampler(Part):
     """From noise to a clean state.
 
     Attributes:
+        any_steps: a student that has it was taught to take any number of steps by it.
         steps: network calls.
     """
+
+    any_steps: ClassVar[bool] = False
 
     steps: int = Field(default=1, ge=1)
 
@@ -64,7 +67,7 @@ class Step:
         x_t: state; x0: its prediction of the clean one.
         t, s: times.
         noise: draws of this step: ``noise(0)``, ``noise(1)``, ... are standard normal states.
-        before: x0 and t of the step before, None in the first.
+        before: x0 and t of the step before, for a sampler that ``looks_back``; None in the first.
     """
 
     x_t: Float[Tensor, "b l d"]
@@ -78,13 +81,17 @@ class Step:
 class Walk(Sampler):
     """A sampler that goes down step by step from t = 1, with one network call at each time.
 
-    Beside the state it holds the last prediction and the one before, however many steps there are.
+    Beside the state it holds the last prediction and the one before, however many steps there are. A network that
+    conditions on an earlier estimate of x0 is given its last, as it was before rounding.
 
     Attributes:
+        looks_back: a step asks what the step before it found.
         rounding: replace every prediction of x0 by its nearest embedding before it is used, as DiffuSeq does.
         rounding_times: lowest and highest time at which that is done; DiffuSeq's ``clamp_step`` is one of the two.
         clip: bound of every coordinate of x0, applied after rounding; None for none. DiffuSeq's ``clip_denoised`` is 1.
     """
+
+    looks_back: ClassVar[bool] = False
 
     steps: int = Field(default=50, ge=1)
     rounding: bool = False
@@ -113,7 +120,10 @@ class Walk(Sampler):
         self, denoiser: Denoiser, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], cond: Condition | None
     ) -> Float[Tensor, "b l d"]:
         """One network call: the prediction of x0, rounded and clipped as the settings say."""
-        x0 = denoiser.predict(x_t, t, cond).x0
+        return self.tidied(denoiser, denoiser.predict(x_t, t, cond).x0, t)
+
+    def tidied(self, denoiser: Denoiser, x0: Float[Tensor, "b l d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
+        """A prediction, rounded and clipped as the settings say."""
         low, high = self.rounding_times
         if self.rounding and low <= float(t[0]) <= high:
             x0 = denoiser.space.rounded(x0)
@@ -122,17 +132,19 @@ class Walk(Sampler):
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
-        process, before = denoiser.process, None
+        process, before, raw = denoiser.process, None, None
         path = self.path(process.noise_schedule)
-        x = cond.apply(process.prior(noise(0)))
+        x = cond.apply(denoiser.prior(noise(0)))
         for k, (now, to) in enumerate(path):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
-            x0 = self.clean(denoiser, x, t, cond)
+            raw = denoiser.predict(x, t, cond, self_cond=raw if denoiser.self_conditions else None).x0
+            x0 = self.tidied(denoiser, raw, t)
             if observe is not None:
                 observe(k, now, x, x0)
             draws = lambda j, k=k: noise(k + 1 + j * len(path))  # noqa: E731 - no two draws of a run are the same
             x = x0 if to == 0.0 else self.step(process, Step(x, x0, t, torch.full_like(t, to), draws, before))
-            x, before = cond.apply(x), (x0, t)
+            x, before = cond.apply(x), (x0, t) if self.looks_back else None
+            del x0  # it may be gigabytes, which the next call needs
         return x
 
 

@@ -4,8 +4,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from dlkit.denoiser import Denoiser
 from dlkit.diffusion.codes import one_of
-from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.samplers._base import Noise, Sampler
 
 
@@ -27,6 +27,6 @@ class StudentSampler(Sampler):
     def starts(self) -> int | None:
         return self.codes
 
-    def begin(self, process: GaussianProcess, noise: Noise) -> Float[Tensor, "b l d"]:
+    def begin(self, denoiser: Denoiser, noise: Noise) -> Float[Tensor, "b l d"]:
         """A draw of the prior at t_init, or one of the codes in its place."""
-        return process.prior(one_of(noise(0), self.codes, self.codes_seed), self.t_init)
+        return denoiser.prior(one_of(noise(0), self.codes, self.codes_seed), self.t_init)

@@ -24,6 +24,8 @@ class DpmSolverPp2m(GridSampler):
     the given positions are put back after each step.
     """
 
+    looks_back = True
+
     def step(self, process: GaussianProcess, now: Step) -> Float[Tensor, "b l d"]:
         x0 = now.x0
         if now.before is not None:

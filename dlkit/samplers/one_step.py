@@ -30,7 +30,7 @@ class OneStep(StudentSampler):
     def sample(
         self, denoiser: Denoiser, cond: Condition, noise: Noise, observe: Observer | None = None
     ) -> Float[Tensor, "b l d"]:
-        z = self.begin(denoiser.process, noise)
+        z = self.begin(denoiser, noise)
         t = torch.full((len(z),), self.t_init, dtype=torch.float64, device=z.device)
         x0 = denoiser.predict(z, t, cond).x0
         if observe is not None:

@@ -41,7 +41,7 @@ class Renoise(StudentSampler):
     ) -> Float[Tensor, "b l d"]:
         process = denoiser.process
         lowest = process.noise_schedule.t_min
-        x = self.begin(process, noise)
+        x = self.begin(denoiser, noise)
         for k, now in enumerate(max(time, lowest) for time in self.times):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
             x_t = x if k == 0 else process.q_sample(x, t, noise(k), cond)

@@ -51,6 +51,9 @@ class Schedule(Part):
         """This schedule for texts of so many different tokens; the same for all but those that count them."""
         return self
 
+    def check(self) -> None:
+        """Raise ``UserError`` where what was learned is no schedule; it looks at values, so the host waits."""
+
     @abstractmethod
     def alpha(self, t: Times) -> Coefficients:
         """What the text is multiplied by."""

@@ -43,12 +43,33 @@ class TokenSpace(nn.Module):
         """A tensor with the device and the type of the states."""
 
     @property
+    def variance(self) -> float:
+        """Of a coordinate of the states of texts, roughly: how large a state is whose text is not known."""
+        return 1.0
+
+    @property
     def device(self) -> torch.device:
         return self.like.device
 
     @abstractmethod
     def embed(self, ids: Int[Tensor, "*b l"]) -> Float[Tensor, "*b l d"]:
         """e_w of each token."""
+
+    def noised(
+        self,
+        ids: Int[Tensor, "b l"],
+        alpha: Float[Tensor, "b *m"],
+        sigma: Float[Tensor, "b *m"],
+        eps: Float[Tensor, "b l d"],
+    ) -> Float[Tensor, "b l d"]:
+        """alpha e_w + sigma eps; ``eps`` may be written over.
+
+        Args:
+            ids: tokens.
+            alpha, sigma: of each sample, shaped [b, 1], or of each position, [b, l].
+            eps: standard normal states.
+        """
+        return alpha[..., None] * self.embed(ids) + sigma[..., None] * eps
 
     def state(self, token: int) -> Float[Tensor, " d"]:
         """e_w of one token."""
@@ -88,6 +109,11 @@ class TokenSpace(nn.Module):
 
 class Space(Part):
     """Settings of a :class:`TokenSpace`."""
+
+    def width(self, vocab_size: int) -> int:
+        """Width of a state; no memory is taken."""
+        with torch.device("meta"):
+            return self.build(vocab_size).dim
 
     @abstractmethod
     def build(self, vocab_size: int) -> TokenSpace:

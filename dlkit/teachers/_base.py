@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dlkit.data.sequences import Overlong
+from dlkit.data.sequences import Layout, Overlong
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.parameterization import Source
@@ -56,6 +56,7 @@ class TeacherParts:
         family: with the settings it was fitted with; None where a checkpoint does not tell them.
         decoder, sampler: those that are used unless others are named; None where a checkpoint does not tell them.
         overlong: what becomes of a text that does not fit; None likewise.
+        layout: what a sequence is; None is pairs of source and target.
     """
 
     space: Part
@@ -71,6 +72,7 @@ class TeacherParts:
     decoder: Part | None = None
     sampler: Part | None = None
     overlong: Overlong | None = None
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class ReadOptions:
         heads: attention heads, which weights do not tell; None finds them out.
         allow_unused: leave out tensors that the network has no place for.
         family: whose checkpoint it is; None asks every family whether it knows it.
+        raw: take the weights themselves, where a checkpoint has their average beside them.
     """
 
     tokenizer: str | None = None
@@ -133,6 +136,7 @@ class ReadOptions:
     heads: int | None = None
     allow_unused: bool = False
     family: str | None = None
+    raw: bool = False
 
 
 class TeacherFamily(Part):
@@ -141,10 +145,15 @@ class TeacherFamily(Part):
     Attributes:
         checkpoints: what an official checkpoint is, in words: "a run folder with ..."; empty if none can be read.
         usual: settings of a Recipe's ``model`` section that teachers of this family have unless others are named.
+        usual_fit: the same of its ``fit`` section.
     """
 
     checkpoints: ClassVar[str] = ""
     usual: ClassVar[dict[str, Any]] = {}
+    usual_fit: ClassVar[dict[str, Any]] = {}
+
+    def refuse_times(self, sampler: Part) -> None:
+        """Raise ``UserError`` where a time sampler does not serve the loss."""
 
     def lr_scale(self, name: str, parameter: Tensor) -> float:
         """What the learning rate of a parameter of the :class:`dlkit.denoiser.Denoiser` is multiplied by."""

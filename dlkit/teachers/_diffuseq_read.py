@@ -19,7 +19,7 @@ from dlkit.spaces.embedding import EmbeddingSpec
 from dlkit.teachers._base import Key, Original, ReadOptions, TeacherParts
 from dlkit.teachers._diffuseq_bert import attention
 from dlkit.teachers._diffuseq_run import ARGUMENTS, Arguments, Beside, DiffuseqRun
-from dlkit.teachers._tensors import read_tensors
+from dlkit.teachers._tensors import plain_weights, read_tensors
 
 TABLES = {"lm_head": "lm_head.weight", "ema": "word_embedding.weight"}
 POSITIONS = "position_ids"
@@ -55,7 +55,7 @@ def read_run(path: Path, options: ReadOptions) -> Original:
         )
     names = parts.official_names()
     keys = _table(names, tensors, beside, options, run.file)
-    tensors = {name: _weights(tensors[name], name, run.file) for name in names if name != POSITIONS}
+    tensors = {name: plain_weights(tensors[name], name, run.file) for name in names if name != POSITIONS}
     found = TeacherParts(
         parts.space,
         parts.process,
@@ -222,16 +222,6 @@ def _state(names: Names, weights: dict[str, Tensor], options: ReadOptions) -> di
     state = {ours: weights[taken[official]] for official, (ours, _) in names.items() if official != POSITIONS}
     ours, shape = names[POSITIONS]
     return state | {ours: torch.arange(shape[-1])[None]}
-
-
-def _weights(tensor: Tensor, name: str, file: Path) -> Tensor:
-    """In fp32. Raises ``UserError`` if they are no weights of a run that went well."""
-    if not tensor.is_floating_point():
-        raise UserError(f"{file}: {name} holds {tensor.dtype}, not floating-point weights; give a file of weights")
-    weights = tensor.float()
-    if not torch.isfinite(weights).all():
-        raise UserError(f"{file}: {name} holds values that are not finite; the run diverged, take an earlier step")
-    return weights.contiguous()
 
 
 def _fit(run: DiffuseqRun) -> dict[str, Any]:

@@ -37,6 +37,16 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], list[str]]:
     return {name: tensor.detach() for name, tensor in content.items()}, beside
 
 
+def plain_weights(tensor: Tensor, name: str, file: Path) -> Tensor:
+    """In fp32. Raises ``UserError`` if they are no weights of a run that went well."""
+    if not tensor.is_floating_point():
+        raise UserError(f"{file}: {name} holds {tensor.dtype}, not floating-point weights; give a file of weights")
+    weights = tensor.float()
+    if not torch.isfinite(weights).all():
+        raise UserError(f"{file}: {name} holds values that are not finite; the run diverged, take an earlier step")
+    return weights.contiguous()
+
+
 def _is_group(content: Any) -> bool:
     return isinstance(content, Mapping) and len(content) > 0
 

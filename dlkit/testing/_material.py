@@ -88,7 +88,8 @@ def denoiser(backbone: nn.Module | None = None, forward: GaussianProcess | None 
         torch.manual_seed(0)
         space = EmbeddingSpace(VOCABULARY, DIM)
         network = backbone or recipe().model.backbone.build(DIM, VOCABULARY)
-        return Denoiser(space, forward or process(), network).eval()
+        prediction = "logits" if getattr(network, "own_logits", False) else "x0"
+        return Denoiser(space, forward or process(), network, prediction).eval()
 
 
 def mask() -> Bool[Tensor, "b l"]:
@@ -119,6 +120,16 @@ def seeded(build: Any, *arguments: Any, seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(*arguments)
+
+
+def begun(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with its weights that begin as 0 drawn anew: as they are, a network may say the same of everything."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.normal_(0.0, 0.2)
+    return module
 
 
 def stored(module: nn.Module) -> dict[str, Tensor]:
@@ -165,10 +176,24 @@ def fitted(**changes: Any) -> Path:
     return fit(recipe(**changes), corpus(), Path(tempfile.mkdtemp(dir=_folder())), reporter=QUIET).teacher
 
 
-def distilled(steps: int, **changes: Any) -> Path:
-    """The folder of a student distilled from :func:`teacher` for some steps."""
+def distilled(steps: int, of: Path | None = None, **changes: Any) -> Path:
+    """The folder of a student distilled for some steps, from :func:`teacher` unless another one's folder is given."""
     out = Path(tempfile.mkdtemp(dir=_folder()))
-    return distill(recipe(stages=[{"steps": steps}], **changes), teacher(), corpus(), out, reporter=QUIET).student
+    made = recipe(stages=[{"steps": steps}], **changes)
+    return distill(made, of or teacher(), corpus(), out, reporter=QUIET).student
+
+
+@functools.cache
+def flow_teacher() -> Path:
+    """One whose network can take a second time."""
+    backbone = {"name": "flm", "layers": 1, "hidden": 16, "heads": 2, "cond": 8, "dropout": 0.0}
+    return fitted(model={"backbone": backbone, "prediction": "logits"})
+
+
+@functools.cache
+def mapped() -> Path:
+    """A student of two times of that teacher."""
+    return distilled(3, flow_teacher(), objective="psd")
 
 
 def permuted(value: Any, order: Sequence[int]) -> Any:

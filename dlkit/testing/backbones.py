@@ -15,13 +15,15 @@ WANT = frozenset({"x0", "features"})
 
 
 def built(part: Backbone, seed: int = 0) -> Denoiser:
-    return material.denoiser(material.seeded(part.build, material.DIM, material.VOCABULARY, seed=seed))
+    network = material.seeded(part.build, material.DIM, material.VOCABULARY, seed=seed)
+    return material.denoiser(material.begun(network, seed))
 
 
 def predicted(denoiser: Denoiser, x: Tensor | None = None, rows: slice = slice(None)) -> Prediction:
     cond = material.permuted(material.condition(), list(range(material.BATCH))[rows])
     x = material.normal("x") if x is None else x
-    return denoiser.predict(x[rows], material.times()[rows], cond, want=WANT)
+    t = material.times()[rows]
+    return denoiser.predict(x[rows], t, cond, end=t / 2 if denoiser.two_times else None, want=WANT)
 
 
 @promise(variants=False)
@@ -32,17 +34,24 @@ def predicts_x0_and_features(part: Backbone) -> None:
     require_like(found.x0, "x0", (*shape, material.DIM), torch.float32)
     require(found.features is not None, "there are no features where a tap is given")
     require_like(found.features, "features", (*shape, denoiser.backbone.feature_dim), torch.float32)  # type: ignore[arg-type]
-    alone = denoiser.predict(material.normal("x"), material.times(), material.condition())
+    end = material.times() / 2 if denoiser.two_times else None
+    alone = denoiser.predict(material.normal("x"), material.times(), material.condition(), end=end)
     require_close(alone.x0, found.x0, "x0 changes when features are asked for too")
 
 
 @promise(variants=False)
 def takes_other_sizes(part: Backbone) -> None:
-    """Shorter sequences, single samples and another width of the state are taken."""
+    """Shorter sequences, single samples and another width of the state are taken; own logits are as many as tokens.
+
+    A residual is a state's width more.
+    """
     for dim, length in ((material.DIM, 1), (material.DIM + 3, 5), (16, material.LENGTH)):
         network = material.seeded(part.build, dim, material.VOCABULARY).eval()
-        x0, _ = network(torch.ones(1, length, dim), torch.ones(1, dtype=torch.float64), None)
-        require_like(x0, f"x0 of one sample with {length} positions of width {dim}", (1, length, dim), torch.float32)
+        found, _ = network(torch.ones(1, length, dim), torch.ones(1, dtype=torch.float64), None)
+        width = material.VOCABULARY if getattr(network, "own_logits", False) else dim
+        width += dim if getattr(network, "residual", False) else 0
+        what = f"what it says of one sample with {length} positions of width {dim}"
+        require_like(found, what, (1, length, width), torch.float32)
 
 
 @promise(variants=False)
@@ -59,6 +68,9 @@ def keeps_samples_apart(part: Backbone) -> None:
 def learns(part: Backbone) -> None:
     """Gradients reach the state and every parameter, and through detached parameters the state alone."""
     denoiser, x = built(part).requires_grad_(True), material.normal("x").requires_grad_()
+    with torch.no_grad():  # layers that begin at zero let nothing through
+        for number, p in enumerate(denoiser.backbone.parameters()):
+            p += 0.05 * material.seeded(torch.randn, *p.shape, seed=number)
     denoiser.frozen_predict(x, material.times(), material.condition()).x0.square().sum().backward()
     require(x.grad is not None and x.grad.isfinite().all() and (x.grad != 0).any(), "no gradient reaches the state")
     left = [name for name, p in denoiser.backbone.named_parameters() if p.grad is not None]
@@ -85,7 +97,8 @@ def is_kept(part: Backbone) -> None:
 @promise(slow=True)
 def is_a_teacher(part: Backbone) -> None:
     """`dlkit train` fits it, and the folder that this leaves writes texts."""
-    model = load_teacher(material.fitted(model={"backbone": part.spec()}))
+    prediction = "logits" if getattr(built(part).backbone, "own_logits", False) else "x0"
+    model = load_teacher(material.fitted(model={"backbone": part.spec(), "prediction": prediction}))
     require(model.architecture.backbone == part, "the folder holds other settings")
     texts = model.generate(list(material.SOURCES), steps=2)
     require(texts == model.generate(list(material.SOURCES), steps=2, batch_size=1), "texts depend on batch mates")

@@ -3,10 +3,13 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dlkit import backbones, spaces
 from dlkit.denoiser import Denoiser
 from dlkit.generator import load_teacher
 from dlkit.recipe import Recipe
@@ -18,10 +21,20 @@ from dlkit.training.fit import Fitter
 from dlkit.training.folder import RunFolder
 
 
+def settings(part: TeacherFamily) -> dict[str, Any]:
+    """A Recipe's settings for the family: its usual parts, with those settings that they are tried with."""
+    model: dict[str, Any] = {"family": part.spec()}
+    for kind, usual in part.usual.items():
+        registry = {"space": spaces.registry, "backbone": backbones.registry}.get(kind)
+        said = {"name": usual} if isinstance(usual, str) and registry is not None else usual
+        model[kind] = said if registry is None else {**registry.get(said["name"]).trial, **said}
+    return {"model": model, "fit": part.usual_fit}
+
+
 @contextmanager
 def beginning(part: TeacherFamily) -> Iterator[tuple[Denoiser, FitBatch]]:
     """The network and the batch of a fit's first step."""
-    recipe: Recipe = material.recipe(model={"family": part.spec()})
+    recipe: Recipe = material.recipe(**settings(part))
     with tempfile.TemporaryDirectory() as out:
         folder = RunFolder(out, "train", recipe, {}, resume=False)
         fitter = Fitter(recipe, material.corpus(), TorchEngine(recipe.run), 0, folder, material.QUIET)
@@ -65,15 +78,34 @@ def is_deterministic(part: TeacherFamily) -> None:
 def compiles(part: TeacherFamily) -> None:
     """Its losses compile as one graph and are what they are otherwise."""
     with beginning(part) as (denoiser, batch):
-        graph = compiled(lambda: part.losses(denoiser, batch), "aot_eager")()
-        for name, term in part.losses(denoiser, batch).items():
+        terms, known = recorded(part, denoiser, batch)
+        graph = compiled(lambda: part.losses(denoiser, known), "aot_eager")()
+        for name, term in terms.items():
             require_close(graph[name], term, f"compiled term {name!r} differs")
+
+
+def recorded(part: TeacherFamily, denoiser: Denoiser, batch: FitBatch) -> tuple[dict[str, Tensor], FitBatch]:
+    """The losses, and the batch with all draws that they took, for a graph that can make none."""
+    draws: dict[str, Tensor] = {}
+
+    def kept(name: str, draw: Tensor) -> Tensor:
+        draws[name] = draw
+        return draw
+
+    asked = replace(
+        batch,
+        normal=lambda name: kept(name, batch.normal(name)),
+        uniform=lambda name, *shape: kept(f"{name} {shape}", batch.uniform(name, *shape)),
+    )
+    terms = part.losses(denoiser, asked)
+    known = replace(batch, normal=lambda name: draws[name], uniform=lambda name, *shape: draws[f"{name} {shape}"])
+    return terms, known
 
 
 @promise(slow=True)
 def fits(part: TeacherFamily) -> None:
     """`dlkit train` fits it for some steps, and the folder that this leaves writes texts."""
-    model = load_teacher(material.fitted(model={"family": part.spec()}))
+    model = load_teacher(material.fitted(**settings(part)))
     require(model.architecture.family == part, "the folder holds another family")
     texts = model.generate(list(material.SOURCES), steps=2)
     require(texts == model.generate(list(material.SOURCES), steps=2), "texts change from call to call")

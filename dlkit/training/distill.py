@@ -20,6 +20,8 @@ from dlkit.part import from_spec, plugins_of
 from dlkit.randomness import Stream
 from dlkit.recipe import Recipe, Stage
 from dlkit.samplers import registry as samplers
+from dlkit.samplers._base import Sampler
+from dlkit.samplers.flow_map import FlowMapSampler
 from dlkit.training import checkpoint
 from dlkit.training.checkpoint import State
 from dlkit.training.data import Corpus, Draw, data_identity, read_examples, read_held_out
@@ -31,6 +33,7 @@ from dlkit.training.health import largest, refuse_nan, rounded, time_bins
 from dlkit.training.plan import describe
 from dlkit.training.progress import Reporter
 from dlkit.training.rates import set_lr
+from dlkit.training.students import beginner, guide, student_backbone
 from dlkit.training.teacher_samples import TeacherSamples
 from dlkit.training.turns import Networks, Studio, Turn, sibling
 from dlkit.training.validation import check, metric_of, outputs, validate
@@ -124,11 +127,18 @@ class Distiller:
         network = guided(teacher.denoiser, recipe.guidance.teacher, teacher.tokenizer.pad_id)
         self.teacher: Denoiser = engine.setup(network.requires_grad_(False))  # type: ignore[assignment]
         self.adversary: Adversarial | None = recipe.adv  # type: ignore[assignment]
-        self.best = Best(checkpoint.module_state(sibling(self.teacher).backbone))
+        self.backbone = student_backbone(recipe.stage(0).objective, arch)  # type: ignore[arg-type]
+        self.best = Best(checkpoint.module_state(self.network().backbone))
         self.metric = metric_of(recipe.evaluation, arch.layout)
         check(self.held_out, self.metric, outputs(recipe.evaluation, arch.layout))
         check_feasible(recipe, arch, engine.device)
         self.clock = Clock()
+
+    def network(self) -> Denoiser:
+        """The student as it begins; most begin as the teacher."""
+        if self.backbone == self.model.architecture.backbone:
+            return sibling(self.teacher)
+        return beginner(self.teacher, self.backbone, self.seed)
 
     def run(self) -> None:
         """All stages, from the last checkpoint on, and the best student's folder."""
@@ -190,14 +200,25 @@ class Distiller:
         """What the student's sampler must know of its noise."""
         return {} if self.recipe.codes is None else {"codes": self.recipe.codes, "codes_seed": self.seed}
 
+    @property
+    def sampler(self) -> Sampler:
+        """How the student writes."""
+        steps = self.recipe.generator_steps
+        if self.recipe.student_kind(0) != "same":
+            return FlowMapSampler(steps=steps)
+        name, codes = ("one_step", self.codes) if steps == 1 else ("renoise", {})
+        return from_spec(samplers, {"name": name, "steps": steps, "t_init": self.recipe.t_init, **codes})
+
     def student(self, weights: dict[str, Tensor]) -> OneStepGenerator:
         """A model of its own with the given backbone."""
-        denoiser = sibling(self.teacher)
+        denoiser = self.network()
         checkpoint.load_module(denoiser.backbone, weights)
-        steps = self.recipe.generator_steps
-        name, codes = ("one_step", self.codes) if steps == 1 else ("renoise", {})
-        sampler = from_spec(samplers, {"name": name, "steps": steps, "t_init": self.recipe.t_init, **codes})
-        changes = {"sampler": sampler.spec(), "decoder": self.recipe.decoder.spec(), "condition_dropout": 0.0}
+        changes = {
+            "backbone": self.backbone.spec(),
+            "sampler": self.sampler.spec(),
+            "decoder": self.recipe.decoder.spec(),
+            "condition_dropout": 0.0,
+        }
         architecture = self.model.architecture.replace(**changes)
         recipe = Recipe.from_dict({**self.recipe.to_dict(), "model": self.model.recipe.model.model_dump(mode="json")})
         return OneStepGenerator(denoiser, self.model.tokenizer, architecture, recipe)
@@ -229,10 +250,11 @@ class StageRun:
         if state is not None:
             whole.best = Best(state.part("best"), **state.values["best"])
             whole.clock = Clock(state.values["seconds"])
-        student = sibling(whole.teacher)
+        student = whole.network()
         checkpoint.load_module(student.backbone, whole.best.weights)
         stream = Stream(whole.seed, f"stage{number}")
         self.is_regression, has_critic = self.recipe.is_regression(number), self.recipe.has_critic(number)
+        self.is_trajectory, self.stands_alone = self.recipe.is_trajectory(number), self.recipe.stands_alone(number)
         self.networks = (
             Networks.start(
                 whole.teacher,
@@ -259,8 +281,15 @@ class StageRun:
             parameters = self.networks.critic.parameters()
             self.critic_optimizer = engine.optimizer(parameters, recipe.critic, self.lr_critic)
         self.ema = Ema(student.backbone, recipe.ema)
+        self.networks.averaged = self.ema.shadow
+        self.networks.guide = self.guide()
         if state is not None:
             self.load(state)
+
+    def guide(self) -> Denoiser | None:
+        """The other student that the objective follows, if it names one."""
+        folder: str | None = getattr(self.settings.objective, "map", None)
+        return None if folder is None else guide(folder, self.whole.model).to(self.whole.engine.device)
 
     @cached_property
     def samples(self) -> TeacherSamples:
@@ -273,7 +302,8 @@ class StageRun:
 
     def prepare(self) -> None:
         """Make what the updates to come learn from, which takes a while; nothing in a stage that is done."""
-        if self.done < self.settings.steps and (self.is_regression or self.recipe.anchor is not None):
+        anchored = self.recipe.anchor is not None and not self.stands_alone
+        if self.done < self.settings.steps and (self.is_regression or anchored):
             _ = self.samples
 
     def is_time(self, every: int, done: int) -> bool:
@@ -286,6 +316,8 @@ class StageRun:
         set_lr(self.generator_optimizer, recipe.generator, self.lr_generator, step, steps)
         if self.is_regression:
             values = self.generator_update(self.teacher_sampled(step), step)
+        elif self.is_trajectory:
+            values = self.generator_update(self.on_the_way(step), step)
         elif self.critic_optimizer is None:
             values = self.generator_update(self.freshly_noised(step), step)
         else:
@@ -316,6 +348,11 @@ class StageRun:
         """The student's texts of an update beside the teacher's from the same noise."""
         with self.whole.engine.autocast():
             return self.samples.noised(self.recipe.batch_size, step)
+
+    def on_the_way(self, step: int) -> Noised:
+        """Real text where the jumps of an update begin."""
+        with self.whole.engine.autocast():
+            return self.studio.trip(self.draw("generator", step), step)
 
     def freshly_noised(self, step: int) -> Noised:
         """The student's texts of an update that no critic has seen."""
@@ -380,7 +417,7 @@ class StageRun:
     def anchored(self, turn: Turn, step: int) -> list[tuple[float, Terms]]:
         """The regression beside the objective, if there is one."""
         anchor, weights = self.recipe.anchor, self.settings.weights
-        if anchor is None or self.is_regression:
+        if anchor is None or self.stands_alone:
             return []
         assert weights is not None
         terms = anchor.generator_terms(turn, self.teacher_sampled(step))
@@ -393,7 +430,7 @@ class StageRun:
         assert self.settings.objective is not None
         if not self.settings.objective.is_adversary:
             yield self.settings.objective, weights.a_dsm, weights.a_sd
-        if self.whole.adversary is not None and not self.is_regression:
+        if self.whole.adversary is not None and not self.stands_alone:
             yield self.whole.adversary, weights.b_adv_psi, weights.b_adv_theta
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:

@@ -2,8 +2,10 @@
 
 import torch
 
+from dlkit.diffusion.parameterization import LOGITS
 from dlkit.errors import UserError
 from dlkit.generator import Architecture
+from dlkit.objectives._trajectory import Trajectory
 from dlkit.recipe import Recipe
 from dlkit.samplers.renoise import Renoise
 from dlkit.training.memory import total_memory
@@ -16,7 +18,25 @@ def check_feasible(recipe: Recipe, teacher: Architecture, device: torch.device) 
     check_time(recipe, teacher)
     check_guidance(recipe, teacher)
     check_layer(recipe, teacher)
+    check_trajectories(recipe, teacher)
     check_memory(recipe, teacher, device)
+
+
+def check_trajectories(recipe: Recipe, teacher: Architecture) -> None:
+    """Distributions are compared where there are some, and half of a batch is not nothing."""
+    for number in range(len(recipe.stages)):
+        objective = recipe.stage(number).objective
+        if not isinstance(objective, Trajectory):
+            continue
+        name = f"objective {objective.registered_name!r}"
+        if objective.loss == "cross_entropy" and (teacher.prediction not in LOGITS or recipe.guidance.is_used):
+            lacking = "is guided" if recipe.guidance.is_used else f"puts out {teacher.prediction}"
+            raise UserError(
+                f"{name} with loss=cross_entropy compares distributions over tokens, and this teacher {lacking}; "
+                "set objective.loss=squared"
+            )
+        if objective.has_diagonal and recipe.batch_size < 2:
+            raise UserError(f"{name} teaches its diagonal with half of a batch; set batch_size to 2 or more")
 
 
 def check_steps(recipe: Recipe, teacher: Architecture) -> None:
@@ -43,6 +63,8 @@ def check_time(recipe: Recipe, teacher: Architecture) -> None:
             raise UserError(
                 f"{name}: t_max={highest:g} is below {lowest:g}, the lowest time the teacher was trained at; raise it"
             )
+    if recipe.student_kind(0) != "same":
+        return
     last = Renoise(steps=recipe.generator_steps, t_init=t_init).times[-1]
     if last < lowest:
         raise UserError(
@@ -76,7 +98,7 @@ def check_memory(recipe: Recipe, teacher: Architecture, device: torch.device) ->
         if memory is None or objective is None or not objective.needs.regression:
             continue
         pairs: int = objective.pairs  # type: ignore[attr-defined]  # promised by needs.data
-        needed = TeacherSamples.bytes(pairs, teacher.seq_len, teacher.space.dim)  # type: ignore[attr-defined]
+        needed = TeacherSamples.bytes(pairs, teacher.seq_len, teacher.space.width(teacher.vocab_size))  # type: ignore[attr-defined]
         if needed > memory:
             raise UserError(
                 f"{name}: {pairs} teacher samples take {needed / 2**30:.1f} GiB, and {device} has "

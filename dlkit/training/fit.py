@@ -111,6 +111,7 @@ class Fitter:
             self.settings.optimizer.lr,
         )
         self.ema = Ema(self.denoiser, self.settings.ema, self.settings.ema_warmup)
+        model.family.refuse_times(self.settings.time_sampler)  # type: ignore[attr-defined]
         self.times: TimeState = self.settings.time_sampler.start(self.architecture.process.noise_schedule)  # type: ignore[attr-defined]
         self.done, self.clock = 0, Clock()
         self._go_on()
@@ -129,6 +130,8 @@ class Fitter:
         logs = self.is_logged(self.done)
         saves = self.done % self.recipe.run.checkpoint_every == 0 or self.done == self.settings.steps
         validates = self.held_out is not None and self.done % self.recipe.evaluation.every == 0
+        if logs or saves or validates:
+            self.denoiser.process.noise_schedule.check()  # which tells more than that a loss is no number
         numbers = rounded(values) if logs or saves else {}
         weights = largest(self.ema.state()) if saves or validates else {}  # the losses are those before the update
         refuse_nan(numbers | weights, self.done, "fit.optimizer.clip")

@@ -23,6 +23,9 @@ def describe(recipe: Recipe, number: int) -> list[str]:
     guidance = [_line("guidance", _guidance(recipe.guidance, learns))] if recipe.guidance.is_used else []
     if recipe.is_regression(number):
         return [f"{head}; no critic", student, _line("rates", rates[0]), *guidance]
+    if recipe.is_trajectory(number):
+        states = _line("learns at", "real text, noised to where jumps begin")
+        return [f"{head}; no critic", student, states, _line("rates", rates[0]), *guidance]
     anchor = [] if recipe.anchor is None else [_line("anchor", shown(recipe.anchor.spec()))]
     noised = _line("noised at", shown(times.spec()))
     if not learns:
@@ -66,10 +69,16 @@ def _plan(plan: UpdatePlan, warmup: int) -> str:
 
 def _student(recipe: Recipe) -> str:
     """Where it is asked."""
+    if recipe.student_kind(0) != "same":
+        return (
+            f"two times, jumps of any length; {recipe.generator_steps} from noise to text unless it is asked otherwise"
+        )
     grid = Renoise(steps=recipe.generator_steps, t_init=recipe.t_init).times
     if len(grid) == 1:
         noise = "noise" if recipe.codes is None else f"one of {recipe.codes} noises"
         return f"1 step, from {noise} at t = {grid[0]:g}"
+    if recipe.is_trajectory(0):
+        return f"{len(grid)} steps at t = {', '.join(f'{t:.4g}' for t in grid)}, or any others"
     came = {"noised_data": "noised real text", "backward_simulation": "its own noised text of the step before"}
     return (
         f"{len(grid)} steps at t = {', '.join(f'{t:.4g}' for t in grid)}, each sample at one of them; from noise at "

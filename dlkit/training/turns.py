@@ -2,18 +2,21 @@
 
 import copy
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from dlkit.denoiser import Denoiser, Prediction, frozen_call
+from dlkit.denoiser import X0, Denoiser, Prediction, frozen_call
 from dlkit.diffusion.codes import one_of
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.guidance import guided, null_state
 from dlkit.objectives._base import ORIGIN, Noised
+from dlkit.objectives._trajectory import Trajectory, Trip, Who
 from dlkit.objectives.adversarial import Adversarial
 from dlkit.randomness import Stream
 from dlkit.recipe import Guidance, Recipe, Stage
@@ -34,6 +37,8 @@ class Networks:
         head: the discriminator's head, if an adversary does; the critic's optimiser trains it with psi.
         guidance: of the fake score in each turn.
         null_id: the token that stands for no source.
+        averaged: the averaged weights of the student's backbone by name, if an objective may ask for them.
+        guide: another student, if the objective names one.
     """
 
     teacher: Denoiser
@@ -42,6 +47,8 @@ class Networks:
     head: nn.Module | None = None
     guidance: Guidance = field(default_factory=Guidance)
     null_id: int = 0
+    averaged: dict[str, Tensor] = field(default_factory=dict)
+    guide: Denoiser | None = None
 
     @classmethod
     def start(
@@ -116,6 +123,34 @@ class Turn:
         want = frozenset({"x0", "features"})
         return call(noised.x_t, noised.t, noised.cond, want=want, taps=self.adversary.taps)
 
+    def ask(
+        self,
+        who: Who,
+        x: Float[Tensor, "b l d"],
+        s: Float[Tensor, " b"],
+        cond: Condition,
+        end: Float[Tensor, " b"] | None = None,
+        want: AbstractSet[str] = X0,
+    ) -> Prediction:
+        """See :class:`dlkit.objectives._trajectory.TrajectoryRoles`."""
+        networks, options = self.networks, {"want": want} | ({} if end is None else {"end": end})
+        s = s.clamp_min(self.process.noise_schedule.t_min)
+        if who == "student":
+            return networks.student.predict(x, s, cond, **options)
+        with torch.no_grad():
+            if who == "averaged":
+                weights = {f"backbone.{name}": weight for name, weight in networks.averaged.items()}
+                return functional_call(networks.student, weights, (x, s, cond), options)
+            others = {"teacher": networks.teacher, "target": networks.student, "guide": networks.guide}
+            asked = others[who]
+            assert asked is not None  # promised by the objective that asks
+            return asked.predict(x, s, cond, **options)
+
+    def log_weight(self, s: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """See :class:`dlkit.objectives._trajectory.TrajectoryRoles`."""
+        weighting: nn.Module = self.networks.student.backbone.learnable_loss_weighting  # type: ignore[assignment]
+        return weighting(self.process.noise_schedule.network_time(s))
+
     def discriminator(self, noised: Noised) -> Float[Tensor, "b *l"]:
         assert self.networks.head is not None
         predict = self.teacher if self.read == "teacher" else self.fake_score
@@ -180,7 +215,7 @@ class Studio:
         al. 2024, DMD2, arXiv 2405.14867, where a whole batch is at one step).
         """
         which = self.stream.named(f"{name}/step").at(step).integers(draw.index, len(self.grid))
-        z = self.process.prior(self.noise(draw, name, step), self.grid[0])
+        z = self.networks.teacher.prior(self.noise(draw, name, step), self.grid[0])
         if self.recipe.generator_input == "backward_simulation":
             return self._simulated(cond, z, which, draw, name, step)
         t = torch.tensor(self.grid, dtype=torch.float64, device=z.device)[which]
@@ -203,7 +238,7 @@ class Studio:
     def student(self, cond: Condition, z: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """What the student makes of noise, asked at t_init."""
         t = torch.full((len(z),), self.recipe.t_init, dtype=torch.float64, device=z.device)
-        return self.denoised(cond, self.process.prior(z, self.recipe.t_init), t)
+        return self.denoised(cond, self.networks.teacher.prior(z, self.recipe.t_init), t)
 
     def denoised(self, cond: Condition, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
         """What the student makes of a state."""
@@ -221,10 +256,12 @@ class Studio:
         step: int,
         dropout: float = 0.0,
         made_of: tuple[str, int] | None = None,
+        t: Float[Tensor, " b"] | None = None,
     ) -> Noised:
         """Noise states at times of the stage's distribution; generated and real text go the same way.
 
         Args:
+            t: other times.
             dropout: share of samples that lose their source.
             made_of: name and step of the noise that the text was generated from.
         """
@@ -237,7 +274,7 @@ class Studio:
         if dropout:
             lost = stream.named("condition").uniform(draw.index) < dropout
             cond = cond.dropped(null_state(self.networks.teacher, self.networks.null_id), lost)
-        t = self.times(stream.named("time").uniform(draw.index))
+        t = self.times(stream.named("time").uniform(draw.index)) if t is None else t
         eps = stream.named("eps").normal(draw.index, *shape)
 
         def noise(use: str) -> Tensor:
@@ -246,3 +283,18 @@ class Studio:
             return stream.named(use).normal(draw.index, *shape)
 
         return Noised(x0, self.process.q_sample(x0, t, eps, cond), t, cond, noise=noise)
+
+    def trip(self, draw: Draw, step: int) -> Trip:
+        """Real text at the beginnings of jumps; every other text of the draw at rest, if a diagonal is to learn."""
+        objective: Trajectory = self.stage.objective  # type: ignore[assignment]
+        rows, still = torch.arange(len(draw.index), device=draw.index.device), None
+        if objective.has_diagonal:
+            rest, rows = draw.rows(rows[1::2]), rows[::2]
+            still = self.noised(self.real(rest), rest, "still", step)
+        moving = draw.rows(rows)
+        stream = self.stream.named("way").at(step)
+        highest = self.recipe.t_init if objective.student_kind == "same" else 1.0
+        schedule = self.process.noise_schedule
+        way = objective.way(lambda use: stream.named(use).uniform(moving.index), schedule, highest)
+        start = self.noised(self.real(moving), moving, "moving", step, t=way.begin)
+        return Trip(start.x0, start.x_t, start.t, start.cond, noise=start.noise, way=way, still=still)

@@ -112,8 +112,11 @@ class OtherSpace:
     """Another space, with only what decoders may ask for; it notes how many positions it was asked of."""
 
     def __init__(self, inner: EmbeddingSpace) -> None:
-        self.vocab_size, self.table, self.inner = inner.vocab_size, inner.table, inner
+        self.vocab_size, self.inner = inner.vocab_size, inner
         self.asked: list[int] = []
+
+    def nearest(self, x: Tensor, metric: Any = "l2") -> Tensor:
+        return self.inner.nearest(x, metric)
 
     def logits(self, x: Tensor) -> Tensor:
         self.asked.append(x.shape[0] * x.shape[1])

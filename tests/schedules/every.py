@@ -49,6 +49,9 @@ SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "geometric": st.fixed_dictionaries(
         {"sigma_min": between(1e-4, 0.5), "sigma_max": between(1.0, 1000.0), "steps": st.integers(2, 400)}
     ),
+    "learned_gamma": st.fixed_dictionaries(
+        {"gamma_0": st.floats(-12.0, -1.0), "gamma_1": st.floats(0.0, 12.0), "lowest": between(1e-5, 0.1)}
+    ),
     "per_position": st.fixed_dictionaries(
         {"table": st.builds(table, st.lists(st.floats(1.0, 12.0), min_size=1, max_size=4), st.integers(2, 60))}
     ),

@@ -90,6 +90,7 @@ ENDS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("linear", "pw_lin", "trunc_lin", "trunc_cos"), lambda part: (1 - part.betas()).prod()[None]),
     "log_linear": lambda part: at(part.eps),
     "per_position": lambda part: at(*part.table[-1])[None],
+    "learned_gamma": lambda part: torch.sigmoid(at(-part.gamma_1)),
     **dict.fromkeys(("tan", "trig", "rectified_flow"), lambda part: at(0.0)),
 }
 """alpha^2 at t = 1 of those that end with sigma^2 = 1 - alpha^2; the others end with alpha = 1 and sigma_max."""

@@ -1,5 +1,6 @@
 """The Gaussian forward process."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,7 +93,7 @@ class GaussianProcess(Part):
         DiffuSeq adds this much noise to its embeddings in training.
         """
         t_min = torch.tensor(self.noise_schedule.t_min, dtype=torch.float64)
-        sigma = self.noise_schedule.sigma(t_min)
+        sigma = self.noise_schedule.sigma(t_min).detach()
         return float(sigma) if sigma.ndim == 0 else sigma[:, None]
 
     def alpha(self, t: Float[Tensor, " b"], like: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:
@@ -103,18 +104,19 @@ class GaussianProcess(Part):
         """sigma(t), shaped to multiply ``like``."""
         return _broadcast(self.noise_schedule.sigma(t), like)
 
-    def prior(self, eps: Float[Tensor, "b *n"], t: float = 1.0) -> Float[Tensor, "b *n"]:
+    def prior(self, eps: Float[Tensor, "b *n"], t: float = 1.0, variance: float = 1.0) -> Float[Tensor, "b *n"]:
         """A state at t from standard normal noise where nothing is known of the text.
 
-        It is eps + m where the variance is kept and sigma(t) eps where it explodes. Elsewhere it is as large as a state
-        of text with unit variance, sqrt(alpha^2 + sigma^2) eps; at t = 1 that is sigma(1) eps, for alpha(1) = 0.
+        It is sigma(t) eps where the variance explodes. Elsewhere it is as large as a state of text whose coordinates
+        have the given variance, sqrt(alpha^2 variance + sigma^2) eps + (1 - alpha) m; so it is eps + m where the
+        schedule keeps unit variance, whose alpha m is in the text, and sigma(1) eps at t = 1 where alpha(1) = 0.
         """
-        if isinstance(self.schedule, VariancePreserving):
+        if isinstance(self.schedule, VariancePreserving) and variance == 1.0:
             return eps if self.mean is None else eps + self.mean
         times = eps.new_full((len(eps),), t, dtype=torch.float64)
         size = self.sigma(times, eps)
         if not isinstance(self.schedule, VarianceExploding):
-            size = torch.hypot(self.alpha(times, eps), size)
+            size = torch.hypot(math.sqrt(variance) * self.alpha(times, eps), size)
         return self._shifted(size * eps, 1.0 - self.alpha(times, eps))
 
     def network_input(

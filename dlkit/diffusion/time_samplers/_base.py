@@ -20,9 +20,11 @@ class TimeSampler(Part):
 
     Attributes:
         weighted: a loss has to be multiplied by the weight of its time, which only the fit of a teacher does.
+        joint: the times of a batch are drawn together: one depends on how many there are, and on its place.
     """
 
     weighted: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
 
     @abstractmethod
     def sample(self, u: Times, schedule: Schedule) -> Times:

@@ -47,7 +47,7 @@ def check_what_is_only_watched(case: Case, denoiser: Denoiser, batch: FitBatch, 
     """The two targets that the mse has by turns, and how well x0 names the target's tokens: no part of the loss."""
     golden, space = case.arrays(), denoiser.space
     x_mean = space.embed(batch.ids)
-    x_start = sigma_0_noised(x_mean, denoiser.process.sigma_0, batch.eps_0)
+    x_start = sigma_0_noised(x_mean, denoiser.process.sigma_0, batch.normal("eps_0"))
     for name, target in (("mse_plain", x_start), ("mse_t0", x_mean)):
         case.close(F.mse_loss(x0, target, reduction="none").mean((1, 2)), golden[name], name)
     nll = F.cross_entropy(space.logits(x0).transpose(1, 2), batch.ids, reduction="none")

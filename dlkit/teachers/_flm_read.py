@@ -1,0 +1,299 @@
+"""From an official FLM checkpoint to a teacher's parts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlkit.backbones.flm import FlmSpec, Rotary
+from dlkit.data.tokenizer import Tokenizer, make_tokenizer
+from dlkit.decoders.nearest import Nearest
+from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.errors import UserError
+from dlkit.part import validated
+from dlkit.samplers.euler import Euler
+from dlkit.schedules.token_accuracy import TokenAccuracySchedule
+from dlkit.spaces.one_hot import OneHotSpec
+from dlkit.teachers._base import Key, Original, ReadOptions, TeacherParts
+from dlkit.teachers._unpickle import StoredTensor, load_inert, plain
+
+PREFIX, COMPILED, TEACHER = "backbone.", "_orig_mod.", "teacher"
+ROTARY = "rotary_emb.inv_freq"
+USUAL_LENGTH = 128
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+RESIDUAL = "flm_distill"  # the first stage of the first release: what it puts out is no denoiser
+
+Shape = tuple[int, ...]
+
+
+def read_checkpoint(path: Path, options: ReadOptions) -> Original:
+    """Read a Lightning checkpoint of FLM, or the only one in a folder; nothing in it is executed.
+
+    Raises:
+        UserError: it is damaged, of another network, or its averaged weights are not those of its network; or its
+            tokenizer is not known or of another size.
+    """
+    found = _Checkpoint.read(_file(path))
+    backbone = found.backbone(options)
+    sizes = found.sizes
+    tokenizer, spec = _tokenizer(found, options)
+    if tokenizer.vocab_size != sizes["vocab"]:
+        raise UserError(
+            f"the tokenizer {spec} has {tokenizer.vocab_size} ids, the embedding of {found.file} {sizes['vocab']}; "
+            "give the tokenizer the model was trained with by --tokenizer"
+        )
+    with torch.device("meta"):
+        network = backbone.build(sizes["vocab"], sizes["vocab"])
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    order = [name for name, _ in network.named_parameters()]
+    _refuse_others(found, shapes, options)
+    averaged = None if options.raw or found.ema is None else found.averages(order, shapes)
+    taken = found.weights if averaged is None else found.weights | averaged
+    state = {f"{PREFIX}{name}": _read(taken[name], name, found.file) for name in shapes if name in taken}
+    state.setdefault(f"{PREFIX}{ROTARY}", Rotary(backbone.hidden // backbone.heads).inv_freq)
+    told = found.told
+    length = told("model", "length")
+    schedule = TokenAccuracySchedule(vocab_size=sizes["vocab"])
+    parts = TeacherParts(
+        space=OneHotSpec(),
+        process=GaussianProcess.model_validate({"schedule": schedule}),
+        backbone=backbone,
+        seq_len=length if isinstance(length, int) else USUAL_LENGTH,
+        tokenizer=tokenizer,
+        tokenizer_spec=spec,
+        state=state,
+        fit=_fit(found),
+        prediction="logits",
+        decoder=Nearest(),
+        sampler=Euler(),
+        layout="packed",
+    )
+    which = "averaged (ema.shadow_params); --raw takes the others" if averaged is not None else "raw (state_dict)"
+    notes = (
+        f"sizes: {', '.join(f'{name} {size}' for name, size in sizes.items())}; seq_len {parts.seq_len}",
+        f"times: {'two' if backbone.two_times else 'one'}; algorithm {told('algo', 'name') or 'unknown'}",
+        f"weights: {which}",
+        f"tokenizer: {spec}, {tokenizer.vocab_size} ids",
+    )
+    keys = _table(found, shapes, order if averaged is not None else [])
+    return Original(found.file, parts, keys, notes, _warnings(found, options, length))
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        weights: of the backbone, by the names that they have in it.
+        others: the other tensors, by the names that they have in the file; those of a frozen teacher are not among
+            them.
+        teachers: names of a frozen teacher's.
+        ema: the averaged weights without names, or None.
+        settings: of the program that wrote it, as far as they are plain.
+    """
+
+    file: Path
+    weights: dict[str, StoredTensor]
+    others: dict[str, StoredTensor]
+    teachers: dict[str, StoredTensor]
+    ema: Sequence[Any] | None
+    ema_decay: Any
+    settings: Any
+    step: Any
+
+    @classmethod
+    def read(cls, file: Path) -> "_Checkpoint":
+        content = load_inert(file)
+        state = content.get("state_dict") if isinstance(content, Mapping) else None
+        if not isinstance(state, Mapping):
+            raise UserError(f"{file} has no state_dict; it is no checkpoint that Lightning wrote")
+        tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, StoredTensor)}
+        groups: dict[str, dict[str, StoredTensor]] = {"weights": {}, "others": {}, "teachers": {}}
+        for name, tensor in tensors.items():
+            if name.startswith(PREFIX):
+                groups["weights"][name.removeprefix(PREFIX).removeprefix(COMPILED)] = tensor
+            else:
+                groups["teachers" if name.startswith(TEACHER) else "others"][name] = tensor
+        ema, settings = content.get("ema"), plain(content.get("hyper_parameters"))
+        ema = ema if isinstance(ema, Mapping) else {}
+        shadow = ema.get("shadow_params")
+        return cls(
+            file,
+            **groups,
+            ema=shadow if isinstance(shadow, list | tuple) else None,
+            ema_decay=ema.get("decay"),
+            settings=settings,
+            step=content.get("global_step"),
+        )
+
+    def told(self, *names: str) -> Any:
+        """A setting of the program, or None."""
+        node = self.settings.get("config", self.settings) if isinstance(self.settings, dict) else None
+        for name in names:
+            node = node.get(name) if isinstance(node, dict) else None
+        return node
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The network's sizes as its weights tell them."""
+        layers = {name.split(".")[1] for name in self.weights if name.startswith("blocks.")}
+        return {
+            "vocab": self._size("vocab_embed.embedding", 0),
+            "hidden": self._size("vocab_embed.embedding", 1),
+            "cond": self._size("sigma_map.mlp.2.weight", 0),
+            "layers": len(layers),
+        }
+
+    def backbone(self, options: ReadOptions) -> FlmSpec:
+        """The network, of which weights tell all but the heads, the dropout and the cap of attention, FLM's 50."""
+        sizes, dropout = self.sizes, self.told("model", "dropout")
+        for ours, theirs in (("hidden", "hidden_size"), ("cond", "cond_dim"), ("layers", "n_blocks")):
+            said = self.told("model", theirs)
+            if isinstance(said, int) and said != sizes[ours]:
+                raise UserError(f"{self.file}: its settings say {theirs}={said}, its weights say {sizes[ours]}")
+        settings = {
+            **{name: sizes[name] for name in ("layers", "hidden", "cond")},
+            "heads": self._heads(options, sizes["hidden"]),
+            "two_times": any(name.startswith("sigma_map_prime.") for name in self.weights),
+            "loss_weighting": any(name.startswith("learnable_loss_weighting.") for name in self.weights),
+            **({"dropout": dropout} if isinstance(dropout, float | int) else {}),
+        }
+        return validated(FlmSpec, settings, str(self.file))
+
+    def _heads(self, options: ReadOptions, hidden: int) -> int:
+        """By --heads, by the settings, or by the number of angles in a head."""
+        angles = self.weights.get(ROTARY)
+        said = options.heads or self.told("model", "n_heads")
+        counted = None if angles is None or not angles.shape[0] else hidden // (2 * angles.shape[0])
+        heads = said if isinstance(said, int) else counted
+        if heads is None:
+            raise UserError(f"{self.file} does not say how many attention heads there are; give --heads")
+        if counted not in (None, heads):
+            raise UserError(
+                f"{self.file}: {heads} heads are said, but {ROTARY} is that of {counted}; leave --heads out"
+            )
+        return heads
+
+    def _size(self, name: str, axis: int) -> int:
+        tensor = self.weights.get(name)
+        if tensor is None or len(tensor.shape) != 2:
+            raise UserError(f"{self.file} lacks {PREFIX}{name}; it is no checkpoint of FLM")
+        return tensor.shape[axis]
+
+    def averages(self, order: list[str], shapes: dict[str, Shape]) -> dict[str, StoredTensor]:
+        """The averaged weights by name: they lie in the order of the network's parameters."""
+        ema = list(self.ema or ())
+        if len(ema) != len(order):
+            raise UserError(
+                f"{self.file}: ema.shadow_params has {len(ema)} tensors, the network {len(order)} parameters; they are "
+                "of another network (--raw takes the weights that are not averaged)"
+            )
+        for number, (name, tensor) in enumerate(zip(order, ema, strict=True)):
+            shape = tensor.shape if isinstance(tensor, StoredTensor) else None
+            if shape != shapes[name]:
+                raise UserError(
+                    f"{self.file}: ema.shadow_params[{number}] has shape {shape}, but {name} in its place has "
+                    f"{shapes[name]}; they are of another network (--raw takes the weights that are not averaged)"
+                )
+        return dict(zip(order, ema, strict=True))
+
+
+def _file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.ckpt"))
+    if len(files) != 1:
+        raise UserError(f"{path} has {len(files)} .ckpt files; name the one to read")
+    return files[0]
+
+
+def _refuse_others(found: _Checkpoint, shapes: dict[str, Shape], options: ReadOptions) -> None:
+    """Raise ``UserError`` for weights that are missing, unknown or of another shape."""
+    missing = [name for name in shapes if name not in found.weights and name != ROTARY]
+    unknown = [*(name for name in found.weights if name not in shapes), *found.others]
+    if missing:
+        raise UserError(f"{found.file} lacks {PREFIX}{missing[0]}; it is cut short or no checkpoint of FLM")
+    if unknown and not options.allow_unused:
+        raise UserError(f"{found.file} has {unknown[0]}, which is unknown; --allow-unused leaves out what has no place")
+    for name, tensor in found.weights.items():
+        if name in shapes and tensor.shape != shapes[name]:
+            raise UserError(
+                f"{found.file}: {name} has shape {tensor.shape}, but its other tensors imply {shapes[name]}"
+            )
+
+
+def _read(stored: StoredTensor, name: str, file: Path) -> Tensor:
+    """In fp32. Raises ``UserError`` if they are no weights of a run that went well."""
+    tensor = stored.read().float()
+    if not torch.isfinite(tensor).all():
+        raise UserError(f"{file}: {name} holds values that are not finite; the run diverged, take an earlier step")
+    return tensor
+
+
+def _tokenizer(found: _Checkpoint, options: ReadOptions) -> tuple[Tokenizer, str]:
+    """By --tokenizer, from the file beside the checkpoint, or by the name in its settings."""
+    beside = next((str(found.file.parent / name) for name in TOKENIZERS if (found.file.parent / name).is_file()), None)
+    spec = options.tokenizer or beside or found.told("data", "tokenizer_name_or_path")
+    if not isinstance(spec, str) or not spec:
+        raise UserError(f"{found.file} does not name its tokenizer; give --tokenizer")
+    return make_tokenizer(spec), spec
+
+
+def _fit(found: _Checkpoint) -> dict[str, Any]:
+    """How it was fitted, as far as its settings tell it."""
+    told = found.told
+    beta1, beta2 = told("optim", "beta1"), told("optim", "beta2")
+    optimizer = {
+        "lr": told("optim", "lr"),
+        "betas": [beta1, beta2] if beta1 is not None and beta2 is not None else None,
+        "eps": told("optim", "eps"),
+        "weight_decay": told("optim", "weight_decay"),
+        "clip": told("trainer", "gradient_clip_val") or None,
+        "warmup": told("lr_scheduler", "num_warmup_steps"),
+    }
+    fit = {
+        "steps": found.step or None,
+        "batch_size": told("loader", "global_batch_size"),
+        "ema": found.ema_decay,
+        "time_sampler": "stratified" if told("training", "antithetic_sampling") else None,
+        "optimizer": {"decay": "constant"} | _known(optimizer),
+    }
+    return _known(fit)
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _table(found: _Checkpoint, shapes: dict[str, Shape], averaged: list[str]) -> tuple[Key, ...]:
+    """What became of every tensor but those of the optimiser."""
+
+    def of(name: str, tensor: StoredTensor) -> Key:
+        if name not in shapes:
+            return Key(f"{PREFIX}{name}", "unused", tensor.shape, "--allow-unused")
+        if name in averaged:
+            return Key(f"{PREFIX}{name}", "ignored", tensor.shape, "its average is taken")
+        return Key(f"{PREFIX}{name}", "used", tensor.shape)
+
+    return (
+        *(of(name, tensor) for name, tensor in found.weights.items()),
+        *(Key(f"ema.shadow_params[{n}]", "used", shapes[name], name) for n, name in enumerate(averaged)),
+        *(Key(name, "ignored", tensor.shape, "a frozen teacher's") for name, tensor in found.teachers.items()),
+        *(Key(name, "unused", tensor.shape, "--allow-unused") for name, tensor in found.others.items()),
+    )
+
+
+def _warnings(found: _Checkpoint, options: ReadOptions, length: Any) -> tuple[str, ...]:
+    said = []
+    if not isinstance(length, int):
+        said.append(f"the length of a sequence is not told; {USUAL_LENGTH} is assumed")
+    if found.ema is None and not options.raw:
+        said.append("there are no averaged weights; the others are taken")
+    if found.told("algo", "name") == RESIDUAL:
+        said.append(
+            "this network puts out what a flow model lacks on its way (stage 1 of FLM's first release), no text"
+        )
+    return tuple(said)
