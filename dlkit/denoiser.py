@@ -58,8 +58,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self.space, self.backbone = space, backbone
         self.schedule = process.noise_schedule.weights()
-        learns = self.schedule is not None
-        self._process = process.under(process.noise_schedule.holding(self.schedule)) if learns else process
+        if self.schedule is not None:
+            process = process.under(process.noise_schedule.holding(self.schedule))
+        self._process = process
         self.prediction: Source = prediction
         if process.learns_mean:
             space.learn_mean()

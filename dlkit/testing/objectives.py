@@ -281,7 +281,7 @@ def _turn(part: Objective, scene: Scene) -> Callable[[Tensor], Terms]:
         states = Noised(x0, x_t, fake.t, fake.cond, fake.target, lambda use: more)
         if scene.turn.critic:
             return part.critic_terms(scene.turn, states, replace(real, noise=lambda use: more, memo={}))
-        return part.generator_terms(scene.turn, states)
+        return part.generator_terms(scene.turn, states)  # type: ignore[arg-type]  # no trajectory
 
     return step
 

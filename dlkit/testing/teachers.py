@@ -26,7 +26,7 @@ def settings(part: TeacherFamily) -> dict[str, Any]:
     model: dict[str, Any] = {"family": part.spec()}
     for kind, usual in part.usual.items():
         registry = {"space": spaces.registry, "backbone": backbones.registry}.get(kind)
-        said = {"name": usual} if isinstance(usual, str) and registry is not None else usual
+        said: Any = {"name": usual} if isinstance(usual, str) and registry is not None else usual
         model[kind] = said if registry is None else {**registry.get(said["name"]).trial, **said}
     return {"model": model, "fit": part.usual_fit}
 
