@@ -36,7 +36,7 @@ def write_files(folder: Path, parts: TeacherParts) -> None:
         decoder=parts.decoder,
         sampler=parts.sampler,
         overlong=parts.overlong,
-        layout=parts.layout,
+        layout=parts.layout or "pairs",
         fit=parts.fit,
     )
     write_json(folder / BESIDE, beside.model_dump(mode="json"))

@@ -128,7 +128,9 @@ class Plaid(TeacherFamily):
         return {
             "reconst": torch.where(rest, mean(nll), 0.0),
             "diffusion": diffusion,
-            "prior": torch.where(rest, 0.0, mean(_divergence(now.e, _cut(weights.bounds[1].expand_as(u), now.informed)))),
+            "prior": torch.where(
+                rest, 0.0, mean(_divergence(now.e, _cut(weights.bounds[1].expand_as(u), now.informed)))
+            ),
         }
 
     def _noised(self, weights: MonotoneGamma, space: TableSpace, batch: FitBatch, rise: Rows, slope: Rows) -> Noised:
