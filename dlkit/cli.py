@@ -356,6 +356,31 @@ def evaluate(
 
 
 @app.command()
+def nll(
+    model: ModelOption,
+    data: Annotated[Path, typer.Option("--data", help="folder with the split")],
+    split: Annotated[str, typer.Option("--split", help="which file of the data folder")] = "test",
+    draws: Annotated[int, typer.Option("--draws", help="Monte-Carlo draws for each row")] = 8,
+    limit: Annotated[int | None, typer.Option("--limit", help="only the first N texts")] = None,
+    count_padding: Annotated[bool, typer.Option("--count-padding", help="padding counts as tokens")] = False,
+    seed: SeedOption = 0,
+    batch: Annotated[int, typer.Option("--batch", help="rows at once")] = 64,
+    file: Annotated[Path | None, typer.Option("--json", help="where to write it with its protocol")] = None,
+) -> None:
+    """How likely a teacher finds texts: a bound of their negative log-likelihood, in nats and bits per token."""
+    _positive(draws=draws, limit=limit, batch=batch)
+    from dlkit.evaluation.likelihood import likelihood
+    from dlkit.files import write_json
+    from dlkit.generator import load_teacher
+
+    options = {"limit": limit, "draws": draws, "seed": seed, "batch_size": batch, "padding_counted": count_padding}
+    found = likelihood(load_teacher(model), data, split, **options)
+    if file is not None:
+        write_json(file, found.to_dict())
+    typer.echo(found.line())
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for the report, the teacher and the student")] = Path(
         "demo-out"

@@ -57,10 +57,8 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.space, self.backbone = space, backbone
-        self.schedule = process.noise_schedule.weights()
-        if self.schedule is not None:
-            process = process.under(process.noise_schedule.holding(self.schedule))
-        self._process = process
+        self.schedule = weights = process.noise_schedule.weights()
+        self._process = process if weights is None else process.under(process.noise_schedule.holding(weights))
         self.prediction: Source = prediction
         if process.learns_mean:
             space.learn_mean()

@@ -356,6 +356,14 @@ class Recipe(Spec):
     model: Model = Model()
     fit: Fit = Fit()
 
+    @model_validator(mode="before")  # after the next one, which may name the family
+    @classmethod
+    def _usual_fit_of_the_family(cls, data: Any) -> Any:
+        model, fit = (data.get(key, {}) if isinstance(data, dict) else None for key in ("model", "fit"))
+        if not isinstance(model, dict) or not isinstance(fit, dict) or "family" not in model:
+            return data
+        return {**data, "fit": {**from_spec(teachers.registry, model["family"]).usual_fit, **fit}}
+
     @model_validator(mode="before")
     @classmethod
     def _teacher_is_a_family(cls, data: Any) -> Any:

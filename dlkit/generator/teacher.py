@@ -44,7 +44,6 @@ class Teacher(TextModel):
             "backbone": parts.backbone,
             "prediction": parts.prediction,
             "seq_len": parts.seq_len,
-            "layout": parts.layout,
         }
         told = {"overlong": parts.overlong, "layout": parts.layout or "pairs"}
         model |= {name: setting for name, setting in told.items() if setting is not None}

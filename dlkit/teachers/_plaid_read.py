@@ -61,9 +61,9 @@ class Beside(BaseModel):
 
 
 def recognises(path: Path) -> bool:
-    """Whether two or more of the files with names that are Plaid's alone lie there."""
+    """Whether it is a folder with two or more of the files whose names are Plaid's alone."""
     own = [name for name in PLACES if name != "model.pt"]
-    return sum((_folder(path) / name).is_file() for name in own) >= 2
+    return sum((path / name).is_file() for name in own) >= 2
 
 
 def read_files(path: Path, options: ReadOptions) -> Original:
@@ -194,8 +194,9 @@ def _table(names: Names, tensors: Tensors, options: ReadOptions, folder: Path) -
         known = (file, name) in names
         if not known and not options.allow_unused:
             raise UserError(f"{folder / file} has the unknown {name}; --allow-unused leaves out what has no place")
-        remark = "" if known else "--allow-unused"
-        yield Key(f"{file}: {name}", "used" if known else "unused", tuple(tensor.shape), remark)
+        yield Key(
+            f"{file}: {name}", "used" if known else "unused", tuple(tensor.shape), "" if known else "--allow-unused"
+        )
 
 
 def _check_schedule(state: dict[str, Tensor], process: GaussianProcess, folder: Path) -> None:
@@ -217,6 +218,6 @@ def _tokenizer(folder: Path, options: ReadOptions, vocab_size: int) -> tuple[Tok
         raise UserError(
             f"the tokenizer {spec} has {tokenizer.vocab_size} ids, the embedding in "
             f"{folder / 'embedding_matrix.pt'} {vocab_size}; "
-            "give the one that the model was trained with by --tokenizer"
+            "give the tokenizer the model was trained with by --tokenizer"
         )
     return tokenizer, spec

@@ -125,11 +125,12 @@ class Plaid(TeacherFamily):
         error = mean((now.e - x0).square().sum(-1))
         diffusion = torch.where(rest, 0.0, 0.5 * torch.exp(-now.gamma) * now.slope * error)
         _minimise_squares(diffusion, rise, slope)
-        end = _cut(weights.bounds[1].expand_as(u), now.informed)
         return {
             "reconst": torch.where(rest, mean(nll), 0.0),
             "diffusion": diffusion,
-            "prior": torch.where(rest, 0.0, mean(_divergence(now.e, end))),
+            "prior": torch.where(
+                rest, 0.0, mean(_divergence(now.e, _cut(weights.bounds[1].expand_as(u), now.informed)))
+            ),
         }
 
     def _noised(self, weights: MonotoneGamma, space: TableSpace, batch: FitBatch, rise: Rows, slope: Rows) -> Noised:

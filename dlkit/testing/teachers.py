@@ -24,10 +24,12 @@ from dlkit.training.folder import RunFolder
 def settings(part: TeacherFamily) -> dict[str, Any]:
     """A Recipe's settings for the family: its usual parts, with those settings that they are tried with."""
     model: dict[str, Any] = {"family": part.spec()}
+    registries = {"space": spaces.registry, "backbone": backbones.registry}
     for kind, usual in part.usual.items():
-        registry = {"space": spaces.registry, "backbone": backbones.registry}.get(kind)
-        said: Any = {"name": usual} if isinstance(usual, str) and registry is not None else usual
-        model[kind] = said if registry is None else {**registry.get(said["name"]).trial, **said}
+        if kind in registries:
+            said: dict[str, Any] = {"name": usual} if isinstance(usual, str) else usual
+            usual = {**registries[kind].get(said["name"]).trial, **said}  # noqa: PLW2901
+        model[kind] = usual
     return {"model": model, "fit": part.usual_fit}
 
 

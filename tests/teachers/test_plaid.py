@@ -1,0 +1,128 @@
+"""Plaid's files: what is wrong with them is told in a line, and nothing else is needed to read them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from dlkit.data.sequences import Rows
+from dlkit.errors import UserError
+from dlkit.evaluation.likelihood import of_rows
+from dlkit.exchange import export_teacher
+from dlkit.generator import Teacher, load_teacher
+from dlkit.samplers.plaid import PlaidSampler, spelled
+from dlkit.teachers import registry
+from dlkit.teachers._base import ReadOptions
+from dlkit.teachers._sniff import sniff
+from plaid_tokenizer import write_tokenizer
+
+GOLDEN = Path(__file__).parents[1] / "golden/plaid/weights"
+FILES = ("noise_schedule", "gamma_bounds", "embedding_matrix", "model")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The recorded checkpoint with a tokenizer."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for file in FILES:
+        (folder / f"{file}.pt").write_bytes((GOLDEN / f"{file}.pt").read_bytes())
+    write_tokenizer(folder / "owt2_tokenizer.json", 101)
+    return folder
+
+
+def edited(folder: Path, file: str, change: Callable[[dict], object]) -> None:
+    tensors = torch.load(folder / f"{file}.pt", weights_only=True)
+    change(tensors)
+    torch.save(tensors, folder / f"{file}.pt")
+
+
+def test_it_is_known_by_its_files(run: Path) -> None:
+    family = sniff(run)
+    assert family is not None
+    assert family.registered_name == "plaid"
+    assert sniff(run.parent) is None
+    assert family.read(run / "model.pt", ReadOptions()).file == run / "model.pt"
+
+
+WRONG = [
+    (lambda run: (run / "gamma_bounds.pt").unlink(), r"lacks gamma_bounds.pt; a checkpoint of Plaid is"),
+    (lambda run: (run / "owt2_tokenizer.json").unlink(), r"has no tokenizer; put tokenizer.json or owt2_tokenizer.json"),
+    (lambda run: write_tokenizer(run / "tokenizer.json", 90), r"has 90 ids, the embedding in .*matrix.pt 101"),
+    (lambda run: (run / "model.pt").write_bytes(b"no"), r"model.pt is damaged"),
+    (lambda run: edited(run, "model", lambda t: t.pop("output_norm.weight")), r"model.pt lacks output_norm.weight"),
+    (lambda run: edited(run, "model", lambda t: t.update(more=torch.ones(1))), r"model.pt has the unknown more"),
+    (lambda run: edited(run, "noise_schedule", lambda t: t.update(b1=torch.ones(3))), r"b1 has shape \(3,\)"),
+    (lambda run: edited(run, "embedding_matrix", lambda t: t.update(matrix=torch.ones(101, 5))), r"shape \(32, 8\)"),
+    (lambda run: edited(run, "embedding_matrix", lambda t: t.update(matrix=torch.ones(5))), r"not 2 dimensions"),
+    (lambda run: edited(run, "gamma_bounds", lambda t: t.update(gamma_1=torch.tensor(-9.0))), r"noise would not grow"),
+    (lambda run: edited(run, "noise_schedule", lambda t: t["b1"].fill_(90.0)), r"schedule is saturated"),
+    (lambda run: edited(run, "model", lambda t: t["output_linear.bias"].fill_(torch.nan)), r"values that are not finite"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), WRONG)
+def test_what_is_wrong_is_told_in_a_line(run: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(run)
+    with pytest.raises(UserError, match=message) as error:
+        registry.get("plaid")().read(run, ReadOptions())
+    assert "\n" not in str(error.value)
+
+
+def test_only_its_own_parts_have_a_place_in_the_files(tmp_path: Path) -> None:
+    teacher = tiny.run_fit(tiny.corpus(tmp_path / "data"), tmp_path / "fit")
+    with pytest.raises(UserError, match="the format plaid has no place for the space 'embedding'"):
+        export_teacher(teacher, tmp_path / "out", "plaid")
+
+
+def test_a_text_is_bounded_and_padding_does_not_count_in_packed_rows(run: Path) -> None:
+    teacher: Teacher = load_teacher(run)  # type: ignore[assignment]
+    ids = torch.arange(64).view(2, 32) % 7
+    found = of_rows(teacher, Rows(ids, torch.ones_like(ids, dtype=torch.bool), 0), {}, draws=4)
+    assert (found.n_rows, found.n_tokens, found.draws) == (2, 64, 4)
+    assert found.nats_per_token == pytest.approx(sum(found.terms.values()))
+    assert found.bits_per_token == pytest.approx(found.nats_per_token * 1.4426950408889634)
+    again = of_rows(teacher, Rows(ids, torch.ones_like(ids, dtype=torch.bool), 0), {}, draws=4, batch_size=1)
+    assert again.nats_per_token == pytest.approx(found.nats_per_token, rel=1e-4)
+
+
+def test_guidance_spells_a_prefix_under_inference_mode(run: Path) -> None:
+    """The tiny network was never trained; heavy constraints decide what it writes."""
+    teacher: Teacher = load_teacher(run)  # type: ignore[assignment]
+    wishes = (*spelled([11, 12, 13], weight=30.0), *spelled([21], start=6, weight=30.0))
+    sampler = PlaidSampler(steps=16, guidance=wishes)
+    tokens = teacher.generate_tokens(num_samples=2, sampler=sampler)[0]
+    for text in tokens:
+        assert (text[:3], text[6]) == ([11, 12, 13], 21)
+    free = teacher.generate_tokens(num_samples=2, sampler=PlaidSampler(steps=16))[0]
+    assert free != tokens
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"token": 500}, "token 500 is none of the 101"),
+        ({"token": 5, "position": 4000}, "position 4000 is outside a text of 256 tokens"),
+    ],
+)
+def test_what_cannot_be_wished_for_is_told(run: Path, wish: dict, message: str) -> None:
+    teacher: Teacher = load_teacher(run)  # type: ignore[assignment]
+    with pytest.raises(UserError, match=message):
+        teacher.generate_tokens( sampler={"name": "plaid", "steps": 2, "guidance": [wish]})
+
+
+def test_times_that_leave_out_a_term_are_refused(tmp_path: Path) -> None:
+    data = tiny.corpus(tmp_path / "data")
+    model = {
+        "family": "plaid",
+        "space": {"name": "unit_norm", "dim": 4},
+        "process": {"name": "gaussian", "schedule": {"name": "learned_gamma", "hidden": 4}},
+        "backbone": {"name": "plaid", "layers": 1, "hidden": 16, "heads": 2},
+        "prediction": "prior_logits",
+    }
+    with pytest.raises(UserError, match=r"fit.time_sampler=uniform: teachers of 'plaid' have a term at t_min"):
+        tiny.run_fit(data, tmp_path / "fit", model=model, fit={"time_sampler": "uniform"})
+    teacher = tiny.run_fit(data, tmp_path / "vlb", model=model, fit={"steps": 4})
+    assert load_teacher(teacher).recipe.fit.time_sampler.registered_name == "vlb"
