@@ -229,7 +229,7 @@ def test_train_fits_a_teacher(train: Run, tmp_path: Path) -> None:
     [
         (["--recipe", "dmeo"], "recipes: nothing is called 'dmeo'; did you mean 'demo'?"),
         (["--recipe", "nothing.yaml"], "cannot read the recipe nothing.yaml"),
-        (["--set", "objective=sdi"], "objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+        (["--set", "objective=sdi"], "objectives: nothing is called 'sdi'; did you mean 'sid'"),
         (["--set", "fit.stepz=3"], "--set fit.stepz: fit has no 'stepz'; did you mean 'steps'?"),
         (["--set", "fit.steps=0"], "fit.steps: Input should be greater than or equal to 1 (got 0)"),
         (["--set", "fit.steps"], "--set fit.steps: expected PATH=VALUE"),
@@ -375,7 +375,7 @@ def test_distill_makes_a_student(distill: Run, tmp_path: Path) -> None:
         (["--set", "fit.steps=12"], "distillation takes model and fit from the teacher; leave it out"),
         (["--set", "objective=adversarial"], "objective 'adversarial' needs a discriminator; set adv=true"),
         (["--set", "stages.1.steps=3"], "--set stages.1.steps: stages has items 0 to 0, not '1'"),
-        (["--set", "objective=sdi"], "did you mean 'sid'?"),
+        (["--set", "objective=sdi"], "did you mean 'sid'"),
         (["--set", "run.device=gpu"], "there is no device 'gpu'"),
     ],
 )

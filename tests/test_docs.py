@@ -121,7 +121,7 @@ def rows(section: str) -> dict[str, Any]:
 
 
 def defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """The fields of a model; a default that is a group of settings is described elsewhere, and some have none."""
+    """The fields of a model; a default that is itself a group of settings is described elsewhere."""
     found = {}
     for name, field in model.model_fields.items():
         value = list(field.default) if isinstance(field.default, tuple) else field.default

@@ -30,7 +30,7 @@ class FlowMapSampler(Sampler):
     The jump from s goes past t, to the less noisy u whose state, made as small as one at t, lacks just the noise that
     is then added. gamma = 0 is deterministic, u = t; gamma = 1 jumps to clean text and noises it, as ``renoise`` does.
     The last jump is to clean text, where nothing is added. Times are 1, 1 - 1/n, ..., 1/n, 0, evenly spaced in the time
-    that a network of a clock of its own is fed; below the schedule's lowest no network is asked, and it is that one.
+    that a network of a clock of its own is fed; one below the schedule's lowest time, where none is asked, is that one.
 
     X_{s,u}(x) = alpha_u D_{s,u}(x) + (sigma_u / sigma_s)(x - alpha_s D_{s,u}(x)). Of a network of one time D is
     E[x0 | x_s], and the jump is DDIM's step, Euler's along a straight flow.
@@ -48,8 +48,8 @@ class FlowMapSampler(Sampler):
     def calls(self, schedule: Schedule) -> int:
         if schedule.positions is not None and 0.0 < self.gamma < 1.0:
             raise UserError(
-                f"sampler 'flow_map' with gamma={self.gamma:g}: where each position has its own noise, no time lacks "
-                "the same noise everywhere; set gamma=0 or 1"
+                f"sampler 'flow_map' with gamma={self.gamma:g}: where each position has noise of its own, no time has "
+                "that noise everywhere; set gamma=0 or 1"
             )
         return self.steps
 

@@ -98,7 +98,8 @@ def generated(part: Objective, scene: Scene, name: str, grad: bool = False) -> N
 
 def learners(part: Objective, scene: Scene, fake: Noised) -> list[Tensor]:
     """What the generator's turn pulls at: the generated text, or the student that is asked in the turn itself."""
-    return list(scene.networks.student.parameters()) if isinstance(part, Trajectory) else [fake.x0]
+    student = scene.networks.student.parameters()
+    return [p for p in student if p.requires_grad] if isinstance(part, Trajectory) else [fake.x0]
 
 
 def noised(scene: Scene, name: str, grad: bool = False) -> Noised:
@@ -269,12 +270,9 @@ def _turn(part: Objective, scene: Scene) -> Callable[[Tensor], Terms]:
     fake, real, process = noised(scene, "fake"), noised(scene, "real"), scene.networks.teacher.process
     eps, more = (material.normal(use, dtype=torch.float64) for use in ("eps", "more"))
 
-    def jumps(x0: Tensor) -> Terms:
-        return part.generator_terms(scene.turn, replace(trip, x0=x0.detach(), memo={}))  # type: ignore[arg-type]
-
-    if isinstance(part, Trajectory) and not scene.turn.critic:
+    if isinstance(part, Trajectory):
         trip: Any = generated(part, scene, "fake")
-        return jumps
+        return lambda x0: {} if scene.turn.critic else part.generator_terms(scene.turn, replace(trip, x0=x0.detach()))
 
     def step(x0: Tensor) -> Terms:
         x_t = process.q_sample(x0, fake.t, eps, fake.cond)
