@@ -176,7 +176,9 @@ def test_list(run: Run) -> None:
     for kind in (*cli.KINDS, "recipes"):
         assert f"{kind}:\n" in everything
     assert re.search(
-        r"^objectives:\n  adversarial +dlkit\n  diff_instruct +dlkit\n  dmd +dlkit\n", everything, re.MULTILINE
+        r"^objectives:\n  adversarial +dlkit\n  consistency +dlkit\n  diff_instruct +dlkit\n  dmd +dlkit\n",
+        everything,
+        re.MULTILINE,
     )
     assert fine(run("list", "decoders")).out.startswith("decoders:\n")
     assert "dlm_one_qqp" in fine(run("list", "recipes")).out

@@ -10,7 +10,6 @@ from parity.flm_students import recorded_trip, residual_student, turn
 def check(case: Case) -> None:
     teacher, student = denoiser(case), residual_student(case)
     assert case.config["learnable_loss_weighting"]
-    assert case.config["add_boundary"]
     objective = ResidualPsd(boundary=1 / case.config["boundary_prob"])
     with every_array(case) as golden:
         trip = recorded_trip(case, golden, teacher, objective)
