@@ -125,7 +125,7 @@ def defaults(model: type[BaseModel]) -> dict[str, Any]:
     found = {}
     for name, field in model.model_fields.items():
         value = list(field.default) if isinstance(field.default, tuple) else field.default
-        group = isinstance(value, BaseModel) or (isinstance(value, list) and isinstance(value[0], BaseModel))
+        group = isinstance(value, BaseModel) or (isinstance(value, list) and any(isinstance(each, BaseModel) for each in value))
         found[name] = ... if group else value
     return found
 
