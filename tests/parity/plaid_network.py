@@ -18,10 +18,12 @@ def network(case: Case) -> Denoiser:
     config = case.config
     spec = PlaidSpec(layers=config["n_blocks"], hidden=config["dim"], heads=config["n_heads"])
     space = UnitNormSpace(config["vocab_size"], config["embed_dim"])
-    process = GaussianProcess(schedule="learned_gamma")  # type: ignore[arg-type]
+    weights = official(case)
+    schedule = {"name": "learned_gamma", "hidden": len(weights["noise_schedule.W1"])}
+    process = GaussianProcess(schedule=schedule)  # type: ignore[arg-type]
     denoiser = Denoiser(space, process, spec.build(space.dim, space.vocab_size), "prior_logits").eval()
 
-    denoiser.load_state_dict(ours(official(case)))
+    denoiser.load_state_dict(ours(weights))
     return denoiser
 
 
