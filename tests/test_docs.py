@@ -125,7 +125,8 @@ def defaults(model: type[BaseModel]) -> dict[str, Any]:
     found = {}
     for name, field in model.model_fields.items():
         value = list(field.default) if isinstance(field.default, tuple) else field.default
-        group = isinstance(value, BaseModel) or (isinstance(value, list) and isinstance(value[0], BaseModel))
+        values = value if isinstance(value, list) else [value]
+        group = any(isinstance(each, BaseModel) for each in values)
         found[name] = ... if group or field.is_required() else value
     return found
 
