@@ -110,13 +110,10 @@ class Denoiser(nn.Module):
         """See :meth:`predict`."""
         x_t = x_t if cond is None else cond.apply(x_t)
         process = self.process
-        output, features = self._network(x_t, t, cond, taps if "features" in want else None, self_cond, end)
-        residual = None
-        if getattr(self.backbone, "residual", False):
-            output, residual = output.chunk(2, dim=-1)
+        output, features, residual = self._network(x_t, t, cond, taps if "features" in want else None, self_cond, end)
         logits = self._logits(output, x_t, t, evidence) if self.prediction in LOGITS else None
         source: Target = self.prediction if logits is None else "x0"  # type: ignore[assignment]
-        value = output if logits is None else self.space.mean(logits).to(x_t.dtype)
+        value = output if logits is None else self._mean(logits).to(x_t.dtype)
         x0 = process.convert(value, x_t, t, source, "x0")
         if residual is not None and end is not None:
             x0 = value = flow_map.corrected(process, x0, residual, t, end)
@@ -140,13 +137,15 @@ class Denoiser(nn.Module):
     ) -> Float[Tensor, "b l v"]:
         """The logits of :meth:`predict`, without the x0 that they stand for: among one-hot states it is as large.
 
+        Where a residual of x0 stands beside them they are those without it.
+
         Raises:
             ValueError: the network puts out no logits.
         """
         if self.prediction not in LOGITS:
             raise ValueError(f"the network puts out {self.prediction}, not logits")
         x_t = x_t if cond is None else cond.apply(x_t)
-        output, _ = self._network(x_t, t, cond, None, self_cond, end)
+        output, *_ = self._network(x_t, t, cond, None, self_cond, end)
         return self._logits(output, x_t, t, evidence)
 
     def _network(
@@ -157,14 +156,17 @@ class Denoiser(nn.Module):
         taps: tuple[int, ...] | None,
         self_cond: Float[Tensor, "b l d"] | None,
         end: Float[Tensor, " b"] | None,
-    ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None]:
-        """What the backbone puts out, and its features."""
+    ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None, Float[Tensor, "b l d"] | None]:
+        """What the backbone puts out, its features, and the residual of x0 that it may put out beside."""
         process = self.process
         wide = torch.promote_types(x_t.dtype, torch.float32)
         clock = lambda t: process.noise_schedule.network_time(t).to(wide)  # noqa: E731
         more = {} if self_cond is None else {"self_cond": self_cond}
         more |= {} if end is None else {"end": clock(end)}
-        return self.backbone(process.network_input(x_t, t, cond), clock(t), taps, **more)
+        output, features = self.backbone(process.network_input(x_t, t, cond), clock(t), taps, **more)
+        if not getattr(self.backbone, "residual", False):
+            return output, features, None
+        return output[..., : -x_t.shape[-1]], features, output[..., -x_t.shape[-1] :]
 
     def _logits(
         self, output: Float[Tensor, "b l n"], x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], evidence: float
@@ -174,7 +176,14 @@ class Denoiser(nn.Module):
         if self.prediction == "logits":
             return logits
         process = self.process
-        return logits + evidence * self.space.evidence(x_t, process.alpha(t, x_t), process.sigma(t, x_t))
+        with torch.autocast(x_t.device.type, enabled=False):  # tens of nats, of which the tenths count
+            own = self.space.evidence(x_t, process.alpha(t, x_t), process.sigma(t, x_t))
+        return logits + evidence * own
+
+    def _mean(self, logits: Float[Tensor, "b l v"]) -> Float[Tensor, "b l d"]:
+        """The x0 that logits stand for, in float32 or better."""
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.space.mean(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
     def predict(
         self,

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 GOLDEN = 0x9E3779B97F4A7C15
+LARGE = 1 << 18
 _MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
@@ -90,8 +91,16 @@ class Stream:
         return ((_shift_right(words, 12).double() + 0.5) * 2.0**-52).reshape(len(index), *shape)
 
     def normal(self, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
-        """Standard normal, float32; one block of ``shape`` for each sample index."""
+        """Standard normal, float32; one block of ``shape`` for each sample index.
+
+        Large blocks are drawn one after another: what a draw needs beside its result is several times as large.
+        """
         count = math.prod(shape)
+        if count > LARGE and len(index) > 1:
+            drawn = torch.empty(len(index), *shape, device=index.device)
+            for row, one in zip(drawn, index.split(1), strict=True):
+                row.copy_(self.normal(one, *shape)[0])
+            return drawn
         words = self._words(index, (count + 1) // 2)
         first = (_shift_right(words, 32).double() + 0.5) * 2.0**-32
         second = (words & 0xFFFFFFFF).float() * (2.0 * math.pi * 2.0**-32)

@@ -229,7 +229,7 @@ def test_train_fits_a_teacher(train: Run, tmp_path: Path) -> None:
     [
         (["--recipe", "dmeo"], "recipes: nothing is called 'dmeo'; did you mean 'demo'?"),
         (["--recipe", "nothing.yaml"], "cannot read the recipe nothing.yaml"),
-        (["--set", "objective=sdi"], "objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+        (["--set", "objective=sdi"], "objectives: nothing is called 'sdi'; did you mean 'sid'"),
         (["--set", "fit.stepz=3"], "--set fit.stepz: fit has no 'stepz'; did you mean 'steps'?"),
         (["--set", "fit.steps=0"], "fit.steps: Input should be greater than or equal to 1 (got 0)"),
         (["--set", "fit.steps"], "--set fit.steps: expected PATH=VALUE"),
@@ -375,7 +375,7 @@ def test_distill_makes_a_student(distill: Run, tmp_path: Path) -> None:
         (["--set", "fit.steps=12"], "distillation takes model and fit from the teacher; leave it out"),
         (["--set", "objective=adversarial"], "objective 'adversarial' needs a discriminator; set adv=true"),
         (["--set", "stages.1.steps=3"], "--set stages.1.steps: stages has items 0 to 0, not '1'"),
-        (["--set", "objective=sdi"], "did you mean 'sid'?"),
+        (["--set", "objective=sdi"], "did you mean 'sid'"),
         (["--set", "run.device=gpu"], "there is no device 'gpu'"),
     ],
 )
@@ -611,3 +611,40 @@ def test_eval_scores_files(run: Run, world: World, tmp_path: Path) -> None:
 )
 def test_eval_refuses(args: list[object], words: str, run: Run, world: World) -> None:
     refused(run("eval", "--model", world.teacher, "--data", world.data, "--steps", 2, *args), words)
+
+
+@pytest.fixture(scope="module")
+def unconditional(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a teacher that writes without a source, with a split of texts beside its teacher."""
+    folder = tmp_path_factory.mktemp("unconditional")
+    texts = [pair.trg for pair in read_split(world.data, "train")]
+    for split in ("train", "test"):
+        (folder / f"{split}.txt").write_text("\n".join(texts))
+    settings = {"model": {"layout": "padded"}, "evaluation": {"metric": None}}
+    return tiny.run_fit(folder, folder / "run", **settings).parent
+
+
+def test_texts_without_a_source(run: Run, unconditional: Path, world: World) -> None:
+    start = ("sample", "--model", unconditional, "--steps", 2)
+    lines = fine(run(*start, "--samples", 3)).out.splitlines()
+    assert [list(json.loads(line)) for line in lines] == [["text"]] * 3
+    assert fine(run(*start, "--samples", 2)).out.splitlines() == lines[:2]
+    refused(run(*start, "--input", world.sources), f"--input {world.sources}: this model writes without a source")
+    refused(run(*start, "--mbr", 3), "mbr=3 chooses among texts of a source")
+
+
+def test_a_score_of_texts_without_a_source(run: Run, unconditional: Path, world: World, tmp_path: Path) -> None:
+    start = ("eval", "--model", unconditional, "--steps", 2, "--samples", 4)
+    data = ("--data", unconditional.parent)
+    wanted = ("--metric", "{name: distinct_n, n: 1}", "--json", tmp_path / "report.json")
+    printed = json.loads(fine(run(*start, *data, *wanted)).out.splitlines()[0])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["models"][0]["metrics"] == printed
+    assert printed.keys() == {"dist_1", "distinct_n", "entropy", "ngram_divergence", "seq_rep_n"}
+    assert report["protocol"]["settings"]["distinct_n"] == {"n": 1, "over": "corpus"}
+    refused(run(*start, "--data", world.data), "this is a pair; give texts, or a model that reads pairs")
+    refused(run(*start, *data, "--metric", "blue"), "blue")
+    refused(run(*start, *data, "--metric", "entropy", "--metric", "entropy"), "--metric entropy is given twice")
+    refused(run(*start, *data, "--metric", "bleu"), "metric 'bleu' needs a reference for every source")
+    refused(run(*start, *data, "--metric", "{name: gen_ppl, model: /nowhere}"), "cannot read the model /nowhere")
+    assert "entropy" in fine(run("eval", "--model", world.teacher, "--data", world.data, "--metric", "entropy")).out

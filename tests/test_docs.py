@@ -125,8 +125,9 @@ def defaults(model: type[BaseModel]) -> dict[str, Any]:
     found = {}
     for name, field in model.model_fields.items():
         value = list(field.default) if isinstance(field.default, tuple) else field.default
-        group = isinstance(value, BaseModel) or (isinstance(value, list) and any(isinstance(each, BaseModel) for each in value))
-        found[name] = ... if group else value
+        groups = isinstance(value, list) and any(isinstance(each, BaseModel) for each in value)
+        group = isinstance(value, BaseModel) or groups
+        found[name] = ... if group or field.is_required() else value
     return found
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dlkit.randomness import Stream, hash64, truncated
+from dlkit.randomness import LARGE, Stream, hash64, truncated
+from live_memory import LiveMemory
 
 INDICES = st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=8)
 MASK = 2**64 - 1
@@ -207,3 +208,13 @@ def test_truncation_of_float32_keeps_the_bound() -> None:
 def test_a_bound_that_nothing_passes_changes_nothing(bound: float) -> None:
     z = Stream(1, "truncated").normal(torch.arange(4), 9)
     assert torch.equal(truncated(z, bound), z)
+
+
+def test_large_blocks_are_drawn_one_after_another() -> None:
+    """They are the same numbers, and the draw holds less than two of its results."""
+    stream, index, shape = Stream(3, "large"), torch.arange(16), (4, LARGE // 4 + 1)
+    with LiveMemory() as memory:
+        drawn = stream.normal(index, *shape)
+    assert memory.peak < 2 * drawn.numel() * 4
+    for row in (0, 7, 15):
+        assert torch.equal(drawn[row], stream.normal(index[row : row + 1], *shape)[0])

@@ -136,7 +136,7 @@ OBJECTIVES = ", ".join(objectives.names())
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"objctive": "sid"}, "unknown key 'objctive'; did you mean 'objective'?"),
     ({"zzz": 1}, "unknown key 'zzz'; known: objective, adv, anchor, "),
-    ({"objective": "sdi"}, "objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+    ({"objective": "sdi"}, "objectives: nothing is called 'sdi'; did you mean 'sid'"),
     (
         {"objective": {"mu": 1.0}},
         "objectives: the settings {'mu': 1.0} lack a 'name'; known: " + OBJECTIVES,
@@ -343,7 +343,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         (b"\xff\xfe\x00", "a.yaml is not YAML: "),
         (b"- sid\n- 3\n", "a.yaml: expected keys and values, got list"),
         (b"objctive: sid\n", "a.yaml: unknown key 'objctive'; did you mean 'objective'?"),
-        (b"objective: sdi\n", "a.yaml: objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+        (b"objective: sdi\n", "a.yaml: objectives: nothing is called 'sdi'; did you mean 'sid'"),
         (b"3: sid\n", "a.yaml: 3: Keys should be strings"),
     ],
 )
@@ -459,8 +459,8 @@ def test_no_assignments_change_nothing() -> None:
         ("=1", "--set : the recipe has no ''; known: objective"),
         ("batch_size=[", "--set batch_size=[: '[' is not a YAML value; quote it"),
         ("batch_size=many", "--set: batch_size: Input should be a valid integer"),
-        ("objective=sdi", "--set: objectives: nothing is called 'sdi'; did you mean 'sid'?"),
-        ("objective.name=sdi", "--set: objectives: nothing is called 'sdi'; did you mean 'sid'?"),
+        ("objective=sdi", "--set: objectives: nothing is called 'sdi'; did you mean 'sid'"),
+        ("objective.name=sdi", "--set: objectives: nothing is called 'sdi'; did you mean 'sid'"),
     ],
 )
 def test_a_wrong_assignment_is_told(assignment: str, message: str) -> None:

@@ -15,8 +15,8 @@ class Backbone(Part):
 
         own_logits        the output is [b l v]: logits over the vocabulary
         self_conditions   it takes ``self_cond=``, an earlier estimate of x0 [b l d], or None for none
-        residual          the output is that of one time, and beside it, in as many columns again, a residual of x0 for
-                          the way to the second: see :func:`dlkit.diffusion.flow_map.corrected`
+        residual          the output is that of one time, and beside it, in d more columns, a residual of x0 for the
+                          way to the second: see :func:`dlkit.diffusion.flow_map.corrected`
         two_times         it takes ``end=``, a second time [b] as the network is fed it, or None for the first again
 
     ``taps`` are the numbers of the layers whose hidden states are the features, negative ones counted from the end, or

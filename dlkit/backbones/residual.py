@@ -28,7 +28,7 @@ class ResidualBackbone(nn.Module):
 
     def __init__(self, frozen: nn.Module, correction: nn.Module) -> None:
         super().__init__()
-        self.frozen, self.correction = frozen, correction
+        self.frozen, self.correction = frozen.requires_grad_(False), correction
         self.own_logits = getattr(frozen, "own_logits", False)
         self.feature_dim: int = frozen.feature_dim  # type: ignore[assignment]
 
@@ -44,10 +44,9 @@ class ResidualBackbone(nn.Module):
         taps: tuple[int, ...] | None = None,
         *,
         end: Float[Tensor, " b"] | None = None,
-    ) -> tuple[Float[Tensor, "b l n"], Float[Tensor, "b l h"] | None]:
+    ) -> tuple[Float[Tensor, "b l nd"], Float[Tensor, "b l h"] | None]:
         """Both outputs side by side, and the features of f. ``end`` None is the first time again."""
-        with torch.no_grad():
-            output, features = self.frozen(x, time, taps)
+        output, features = self.frozen(x, time, taps)
         return torch.cat((output, self.correction(x, time, None, end=end)[0]), -1), features
 
 
@@ -82,4 +81,4 @@ class ResidualSpec(Backbone):
         base: Any = self.base
         correction = base.replace(two_times=True, loss_weighting=self.loss_weighting)
         frozen = base.build(dim, vocab_size)
-        return ResidualBackbone(frozen, correction.build(dim, vocab_size))
+        return ResidualBackbone(frozen, correction.build(dim, dim))  # not logits, but a state

@@ -1,7 +1,7 @@
 """The flow map of a Gaussian process: where the probability-flow ODE takes a state, in one jump of any length.
 
-Divided by sigma a state moves on with rho = alpha / sigma alone: d(x / sigma) = E[x0 | x] d rho. So the map X_{s,t} from
-the state x at s to the state at t is
+Divided by sigma a state moves on with rho = alpha / sigma alone: d(x / sigma) = E[x0 | x] d rho. So the map X_{s,t}
+from the state x at s to the state at t is
 
     X_{s,t}(x) / sigma_t = x / sigma_s + (rho_t - rho_s) D_{s,t}(x)
 
@@ -18,7 +18,8 @@ A ' is a derivative in time, and the last two do not depend on how time is count
 with times in c, they are l = (1 - t)(u - s) / ((1 - u)(t - s)), (t - s)(1 - t) / (1 - s) and (1 - s)(t - s) / (1 - t).
 Boffi, Albergo & Vanden-Eijnden 2025 (arXiv 2505.18825); in the form of a denoiser: FLM (arXiv 2602.16813).
 
-Nothing is divided by the sigma of clean text. Times are schedule times, s > u > t; coefficients are computed in float64.
+Nothing is divided by the sigma of clean text. Times are schedule times, s > u > t; coefficients are computed in
+float64.
 """
 
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def lagrangian(process: GaussianProcess, arrived: State, slope: State, s: Times,
 
 
 def eulerian(process: GaussianProcess, begun: State, slope: State, s: Times, t: Times) -> State:
-    """D_{s,t} by how it changes with its beginning, for t above clean text: nearer to it the change counts more and more.
+    """D_{s,t} by how it changes with its beginning, for t above clean text: near it a change counts more and more.
 
     Args:
         begun: D_{s,s}(x_s).
@@ -75,8 +76,8 @@ def eulerian(process: GaussianProcess, begun: State, slope: State, s: Times, t: 
 def corrected(process: GaussianProcess, x0: State, residual: State, s: Times, t: Times) -> State:
     """D_{s,t} = E[x0 | x_s] + sigma_s (alpha_t sigma_s - alpha_s sigma_t) / 2 g: a denoiser and a residual g.
 
-    For a flow with times in c it is E[x0 | x_s] + (t - s)(1 - s) / 2 g, whose map is x + (t - s) v + (t - s)^2 / 2 g, the
-    beginning of a series in t - s (FLM, arXiv 2602.16813, first version). On the diagonal g does not matter.
+    For a flow with times in c it is E[x0 | x_s] + (t - s)(1 - s) / 2 g, whose map is x + (t - s) v + (t - s)^2 / 2 g,
+    the beginning of a series in t - s (FLM, arXiv 2602.16813, first version). On the diagonal g does not matter.
     """
     schedule = process.noise_schedule
     return x0 + shaped(0.5 * schedule.sigma(s) * sweep(schedule, s, t), x0) * residual
@@ -105,4 +106,5 @@ def shaped(coefficient: Coefficients, like: Tensor) -> Tensor:
 def along(function: Callable[..., Any], point: tuple[Tensor, ...], direction: tuple[Tensor, ...]) -> tuple[Any, Any]:
     """A function's value and its derivative in a direction, in forward mode, where fused attention has none."""
     with sdpa_kernel(SDPBackend.MATH):
-        return jvp(function, point, direction)
+        value, slope = jvp(function, point, direction)  # pyright: ignore[reportAssignmentType]
+    return value, slope

@@ -53,7 +53,7 @@ class Teacher(TextModel):
             **model,
             vocab_size=parts.tokenizer.vocab_size,
             decoder=recipe.decoder,
-            sampler=parts.sampler or "ddim",
+            sampler=parts.sampler or family.usual_sampler,
             condition_dropout=recipe.fit.condition_dropout,
         )
         return architecture, recipe

@@ -134,9 +134,7 @@ class TextModel:
         """
         count = candidates(num_samples, mbr)
         if mbr and not self.architecture.is_conditional:
-            raise UserError(
-                f"mbr={mbr} chooses among the texts of a source, and this {self.kind} has none; leave it out"
-            )
+            raise UserError(f"mbr={mbr} chooses among texts of a source, and this {self.kind} has none; leave it out")
         texts = self.decoded(self.generate_tokens(sources, num_samples=count, **options))
         return choose_by_mbr(texts) if mbr else texts
 

@@ -8,8 +8,9 @@ STEPS = 50
 
 
 def entmax(scores: Float[Tensor, "*n v"], alpha: float) -> Float[Tensor, "*n v"]:
-    """argmax over distributions p of p . z + H_alpha(p), Tsallis' entropy: p_i = [(alpha - 1) z_i - tau]_+^(1/(alpha-1)).
+    """argmax over distributions p of p . z + H_alpha(p), Tsallis' entropy.
 
+    p_i = [(alpha - 1) z_i - tau]_+^(1 / (alpha - 1)), with the tau for which they sum to 1.
     alpha = 2 is sparsemax, the point of the simplex nearest to z; towards 1 it becomes the softmax. tau is found by
     halving an interval: Peters, Niculae & Martins 2019 (arXiv 1905.05702), algorithm 1.
 
@@ -29,9 +30,9 @@ def entmax(scores: Float[Tensor, "*n v"], alpha: float) -> Float[Tensor, "*n v"]
 
 
 def onto_simplex(values: Float[Tensor, "*n v"], alpha: float = 2.0) -> Float[Tensor, "*n v"]:
-    """A point that may lie beside the simplex, brought back: the entmax of z = sign(q) |q|^(alpha - 1) / (alpha - 1).
+    """A point q that may lie beside the simplex, brought back: the entmax of sign(q) |q|^(alpha - 1) / (alpha - 1).
 
-    It is the distribution nearest to q in Tsallis' divergence, and leaves every distribution as it is; with alpha = 2 it
-    is the nearest in distance.
+    It is the distribution nearest to q in Tsallis' divergence, and leaves every distribution as it is; with alpha = 2
+    it is the nearest in distance.
     """
     return entmax(values.sign() * values.abs().pow(alpha - 1) / (alpha - 1), alpha)

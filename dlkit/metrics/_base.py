@@ -203,7 +203,8 @@ def usual_metrics(sources: bool = True) -> list[Metric]:
     """Every registered metric that can be used and need not be asked for, with its default settings.
 
     Args:
-        sources: whether the texts were written for sources.
+        sources: whether the texts were written for sources. Else those that need any are left out.
     """
     parts = [metrics.get(name) for name in metrics.registry.usable()]
-    return [part() for part in parts if not part.on_request and not (sources and part.for_texts)]
+    fit = [part for part in parts if (not part.for_texts if sources else part.needs <= {"texts"})]
+    return [part() for part in fit if not part.on_request]

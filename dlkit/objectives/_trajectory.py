@@ -114,14 +114,16 @@ class Trajectory(Objective):
             target = self.target(roles, fake)
         end = None if self.student_kind == "same" else fake.way.end
         own = roles.ask("student", fake.x_t, fake.t, fake.cond, end, self.want)
-        return {self.registered_name: self.weighed(roles, fake, self.compared(own, target, fake.cond.mask)).mean()}
+        return {self.registered_name: self.losses(roles, fake, own, target).mean()}
 
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
         return {}
 
-    def weighed(self, roles: TrajectoryRoles, trip: Trip, losses: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """The samples' losses as they are counted."""
-        return losses
+    def losses(
+        self, roles: TrajectoryRoles, trip: Trip, own: Prediction, target: Float[Tensor, "b l n"]
+    ) -> Float[Tensor, " b"]:
+        """The losses of the samples as they are counted."""
+        return self.compared(own, target, trip.cond.mask)
 
     @property
     def want(self) -> frozenset[str]:

@@ -17,8 +17,8 @@ from dlkit.objectives._trajectory import Differential, TrajectoryRoles, Trip
 class Lsd(Differential):
     """Target: D_{t,t}(X_{s,t}(x_s)) - (rho_t - rho_s) / rho_t' d/dt D_{s,t}(x_s), rho = alpha / sigma.
 
-    The derivative is taken in forward mode, beside D_{s,t} itself, in one call of the student; D_{t,t} is the teacher's,
-    or the student's own diagonal with ``diagonal: data``. At the end of a jump to clean text D_{t,t} alone is left.
+    The derivative is taken in forward mode, beside D_{s,t} itself, in one call of the student; D_{t,t} is the
+    teacher's, or the student's own diagonal with ``diagonal: data``. Of a jump to clean text D_{t,t} alone is left.
 
     Attributes:
         loss: cross_entropy or squared.

@@ -6,9 +6,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from dlkit.diffusion import flow_map
+from dlkit.denoiser import Prediction
 from dlkit.objectives import register
-from dlkit.objectives._terms import per_sample
 from dlkit.objectives._trajectory import Trajectory, TrajectoryRoles, Trip, Uniform, Way, spans
 from dlkit.schedules._base import Schedule
 
@@ -22,7 +21,7 @@ class MapMatching(Trajectory):
     """|X_{s,t}(x_s) - X'_{s,t}(x_s)|^2 with the map X' of another student, that of ``residual_psd`` say.
 
     The two networks of that one, teacher and correction, become one network, whose D_{s,t} is a distribution if its
-    predictions are. Jumps are compared where they land: X - X' = (alpha_t - alpha_s sigma_t / sigma_s)(D - D').
+    predictions are. Jumps are compared where they land.
 
     Attributes:
         map: folder of the other student; its teacher is this one's.
@@ -38,10 +37,11 @@ class MapMatching(Trajectory):
     def way(self, uniform: Uniform, schedule: Schedule, highest: float) -> Way:
         return spans(uniform, schedule, highest, self.boundary)
 
-    def weighed(self, roles: TrajectoryRoles, trip: Trip, losses: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        schedule = roles.process.noise_schedule
-        landing = flow_map.sweep(schedule, trip.t, trip.way.end) / schedule.sigma(trip.t)
-        return per_sample(landing.square(), trip.cond.mask).to(losses.dtype) * losses
-
     def target(self, roles: TrajectoryRoles, trip: Trip) -> Float[Tensor, "b l n"]:
         return roles.ask("guide", trip.x_t, trip.t, trip.cond, trip.way.end, self.want).x0
+
+    def losses(
+        self, roles: TrajectoryRoles, trip: Trip, own: Prediction, target: Float[Tensor, "b l n"]
+    ) -> Float[Tensor, " b"]:
+        landed = [roles.process.ddim(trip.x_t, x0, trip.t, trip.way.end) for x0 in (own.x0, target)]
+        return self.compared(Prediction(landed[0], landed[0]), landed[1], trip.cond.mask)

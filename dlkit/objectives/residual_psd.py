@@ -59,7 +59,10 @@ class ResidualPsd(TwoTimes):
         x0 = torch.lerp(x, exact.x0, sigma / (sigma + self.guard))
         return Prediction(x0, x0)
 
-    def weighed(self, roles: TrajectoryRoles, trip: Trip, losses: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def losses(
+        self, roles: TrajectoryRoles, trip: Trip, own: Prediction, target: Float[Tensor, "b l n"]
+    ) -> Float[Tensor, " b"]:
+        losses = super().losses(roles, trip, own, target)
         if not self.weighting:
             return losses
         w = roles.log_weight(trip.t)

@@ -137,14 +137,15 @@ class Walk(Sampler):
         x = cond.apply(denoiser.prior(noise(0)))
         for k, (now, to) in enumerate(path):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
-            raw = denoiser.predict(x, t, cond, self_cond=raw if denoiser.self_conditions else None).x0
-            x0 = self.tidied(denoiser, raw, t)
+            found = denoiser.predict(x, t, cond, self_cond=raw).x0
+            raw = found if denoiser.self_conditions else None
+            x0 = self.tidied(denoiser, found, t)
             if observe is not None:
                 observe(k, now, x, x0)
             draws = lambda j, k=k: noise(k + 1 + j * len(path))  # noqa: E731 - no two draws of a run are the same
             x = x0 if to == 0.0 else self.step(process, Step(x, x0, t, torch.full_like(t, to), draws, before))
             x, before = cond.apply(x), (x0, t) if self.looks_back else None
-            del x0  # it may be gigabytes, which the next call needs
+            del found, x0  # they may be gigabytes, which the next call needs
         return x
 
 

@@ -18,7 +18,7 @@ from dlkit.schedules._base import Schedule
     paper="FLM (arXiv 2602.16813); Lipman et al. 2022, flow matching (arXiv 2210.02747)",
 )
 class Euler(Walk):
-    """x_s = x + (c_s - c) v with v = (x0 - x) / (1 - c + guard), where x = c x0 + (1 - c) eps; the last step goes to x0.
+    """x_s = x + (c_s - c) v, v = (x0 - x) / (1 - c + guard), for x = c x0 + (1 - c) eps; the last step goes to x0.
 
     Every Gaussian process is such a straight flow but for the size of its states: x / (alpha + sigma) has the share
     c = alpha / (alpha + sigma) of text, and the step is taken there. On a straight flow v is constant where x0 is, so

@@ -22,18 +22,18 @@ from dlkit.schedules._base import Schedule
 @register(
     "flow_map",
     description="jumps of a student of two times, as many as you like, with a share of fresh noise after each",
-    paper="FLM (arXiv 2602.16813); gamma: Kim et al. 2023, consistency trajectory models (arXiv 2310.02279), algorithm 1",
+    paper="FLM (arXiv 2602.16813); gamma: Kim et al. 2023, consistency trajectory models (arXiv 2310.02279)",
 )
 class FlowMapSampler(Sampler):
     """x_t = (alpha_t / alpha_u) X_{s,u}(x_s) + gamma sigma_t z, with log SNR_u = log SNR_t - log(1 - gamma^2).
 
-    The jump from s goes past t, to the less noisy u whose state, made as small as one at t, lacks just the noise that is
-    then added. gamma = 0 is deterministic, u = t; gamma = 1 jumps to clean text and noises it, as ``renoise`` does. The
-    last jump is to clean text, where nothing is added. Times are 1, 1 - 1/n, ..., 1/n, 0, evenly spaced in the time that
-    a network of a clock of its own is fed; one below the schedule's lowest time, where no network is asked, is that one.
+    The jump from s goes past t, to the less noisy u whose state, made as small as one at t, lacks just the noise that
+    is then added. gamma = 0 is deterministic, u = t; gamma = 1 jumps to clean text and noises it, as ``renoise`` does.
+    The last jump is to clean text, where nothing is added. Times are 1, 1 - 1/n, ..., 1/n, 0, evenly spaced in the time
+    that a network of a clock of its own is fed; one below the schedule's lowest time, where none is asked, is that one.
 
-    X_{s,u}(x) = alpha_u D_{s,u}(x) + (sigma_u / sigma_s)(x - alpha_s D_{s,u}(x)). Of a network of one time D is E[x0 | x_s],
-    and the jump is DDIM's step, Euler's along a straight flow.
+    X_{s,u}(x) = alpha_u D_{s,u}(x) + (sigma_u / sigma_s)(x - alpha_s D_{s,u}(x)). Of a network of one time D is
+    E[x0 | x_s], and the jump is DDIM's step, Euler's along a straight flow.
 
     Attributes:
         steps: jumps; network calls.
@@ -48,8 +48,8 @@ class FlowMapSampler(Sampler):
     def calls(self, schedule: Schedule) -> int:
         if schedule.positions is not None and 0.0 < self.gamma < 1.0:
             raise UserError(
-                f"sampler 'flow_map' with gamma={self.gamma:g}: where each position has noise of its own no time lacks the "
-                "same noise everywhere; set gamma=0 or 1"
+                f"sampler 'flow_map' with gamma={self.gamma:g}: where each position has noise of its own, no time has "
+                "that noise everywhere; set gamma=0 or 1"
             )
         return self.steps
 
@@ -81,7 +81,7 @@ class FlowMapSampler(Sampler):
         t: Float[Tensor, " b"],
         z: Callable[[], Float[Tensor, "b l d"]],
     ) -> Float[Tensor, "b l d"]:
-        """x_t by way of u, which is alpha_t D + sqrt(1 - gamma^2) sigma_t eps + gamma sigma_t z: DDIM's step with noise."""
+        """x_t by way of u: alpha_t D + sqrt(1 - gamma^2) sigma_t eps + gamma sigma_t z, DDIM's step with noise."""
         if self.gamma == 0.0:
             return process.ddim(x, x0, s, t)
         return process.ddim(x, x0, s, t, self.gamma * process.sigma(t, x), z())

@@ -146,11 +146,13 @@ class TeacherFamily(Part):
         checkpoints: what an official checkpoint is, in words: "a run folder with ..."; empty if none can be read.
         usual: settings of a Recipe's ``model`` section that teachers of this family have unless others are named.
         usual_fit: the same of its ``fit`` section.
+        usual_sampler: what a teacher of this family samples with where nothing else is named.
     """
 
     checkpoints: ClassVar[str] = ""
     usual: ClassVar[dict[str, Any]] = {}
     usual_fit: ClassVar[dict[str, Any]] = {}
+    usual_sampler: ClassVar[str] = "ddim"
 
     def refuse_times(self, sampler: Part) -> None:
         """Raise ``UserError`` where a time sampler does not serve the loss."""

@@ -37,29 +37,20 @@ def read_checkpoint(path: Path, options: ReadOptions) -> Original:
             tokenizer is not known or of another size.
     """
     found = _Checkpoint.read(_file(path))
-    backbone = found.backbone(options)
-    sizes = found.sizes
+    backbone, vocab_size = found.backbone(options), found.sizes["vocab"]
     tokenizer, spec = _tokenizer(found, options)
-    if tokenizer.vocab_size != sizes["vocab"]:
-        raise UserError(
-            f"the tokenizer {spec} has {tokenizer.vocab_size} ids, the embedding of {found.file} {sizes['vocab']}; give "
-            "the tokenizer the model was trained with by --tokenizer"
-        )
     with torch.device("meta"):
-        network = backbone.build(sizes["vocab"], sizes["vocab"])
+        network = backbone.build(vocab_size, vocab_size)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    order = [name for name, _ in network.named_parameters()]
     _refuse_others(found, shapes, options)
-    averaged = None if options.raw or found.ema is None else found.averages(order, shapes)
-    taken = found.weights if averaged is None else found.weights | averaged
+    order = [] if options.raw or found.ema is None else [name for name, _ in network.named_parameters()]
+    taken = found.weights | (found.averages(order, shapes) if order else {})
     state = {f"{PREFIX}{name}": _read(taken[name], name, found.file) for name in shapes if name in taken}
     state.setdefault(f"{PREFIX}{ROTARY}", Rotary(backbone.hidden // backbone.heads).inv_freq)
-    told = found.told
-    length = told("model", "length")
-    schedule = TokenAccuracySchedule(vocab_size=sizes["vocab"])
+    length = found.told("model", "length")
     parts = TeacherParts(
         space=OneHotSpec(),
-        process=GaussianProcess.model_validate({"schedule": schedule}),
+        process=GaussianProcess.model_validate({"schedule": TokenAccuracySchedule(vocab_size=vocab_size)}),
         backbone=backbone,
         seq_len=length if isinstance(length, int) else USUAL_LENGTH,
         tokenizer=tokenizer,
@@ -71,15 +62,20 @@ def read_checkpoint(path: Path, options: ReadOptions) -> Original:
         sampler=Euler(),
         layout="packed",
     )
-    which = "averaged (ema.shadow_params); --raw takes the others" if averaged is not None else "raw (state_dict)"
-    notes = (
-        f"sizes: {', '.join(f'{name} {size}' for name, size in sizes.items())}; seq_len {parts.seq_len}",
-        f"times: {'two' if backbone.two_times else 'one'}; algorithm {told('algo', 'name') or 'unknown'}",
-        f"weights: {which}",
-        f"tokenizer: {spec}, {tokenizer.vocab_size} ids",
+    return Original(
+        found.file, parts, _table(found, shapes, order), _notes(found, parts, bool(order)), _warnings(found, options)
     )
-    keys = _table(found, shapes, order if averaged is not None else [])
-    return Original(found.file, parts, keys, notes, _warnings(found, options, length))
+
+
+def _notes(found: "_Checkpoint", parts: TeacherParts, averaged: bool) -> tuple[str, ...]:
+    sizes = ", ".join(f"{name} {size}" for name, size in found.sizes.items())
+    return (
+        f"sizes: {sizes}; seq_len {parts.seq_len}",
+        f"times: {'two' if parts.backbone.spec()['two_times'] else 'one'}; "
+        f"algorithm {found.told('algo', 'name') or 'unknown'}",
+        f"weights: {'averaged (ema.shadow_params); --raw takes the others' if averaged else 'raw (state_dict)'}",
+        f"tokenizer: {parts.tokenizer_spec}, {parts.tokenizer.vocab_size} ids",
+    )
 
 
 @dataclass(frozen=True)
@@ -234,12 +230,18 @@ def _read(stored: StoredTensor, name: str, file: Path) -> Tensor:
 
 
 def _tokenizer(found: _Checkpoint, options: ReadOptions) -> tuple[Tokenizer, str]:
-    """By --tokenizer, from the file beside the checkpoint, or by the name in its settings."""
+    """By --tokenizer, from the file beside the checkpoint, or by the name in its settings; of as many ids."""
     beside = next((str(found.file.parent / name) for name in TOKENIZERS if (found.file.parent / name).is_file()), None)
     spec = options.tokenizer or beside or found.told("data", "tokenizer_name_or_path")
     if not isinstance(spec, str) or not spec:
         raise UserError(f"{found.file} does not name its tokenizer; give --tokenizer")
-    return make_tokenizer(spec), spec
+    tokenizer, wanted = make_tokenizer(spec), found.sizes["vocab"]
+    if tokenizer.vocab_size != wanted:
+        raise UserError(
+            f"the tokenizer {spec} has {tokenizer.vocab_size} ids, the embedding of {found.file} {wanted}; "
+            "give the tokenizer the model was trained with by --tokenizer"
+        )
+    return tokenizer, spec
 
 
 def _fit(found: _Checkpoint) -> dict[str, Any]:
@@ -286,9 +288,9 @@ def _table(found: _Checkpoint, shapes: dict[str, Shape], averaged: list[str]) ->
     )
 
 
-def _warnings(found: _Checkpoint, options: ReadOptions, length: Any) -> tuple[str, ...]:
+def _warnings(found: _Checkpoint, options: ReadOptions) -> tuple[str, ...]:
     said = []
-    if not isinstance(length, int):
+    if not isinstance(found.told("model", "length"), int):
         said.append(f"the length of a sequence is not told; {USUAL_LENGTH} is assumed")
     if found.ema is None and not options.raw:
         said.append("there are no averaged weights; the others are taken")

@@ -98,6 +98,10 @@ class Placeholder:
         self.args: tuple[Any, ...]
         self.state: Any
 
+    def __call__(self, *args: Any, **kwargs: Any) -> "Placeholder":
+        """What it would have made, as little looked up."""
+        return type(self)(*args)
+
     def __setstate__(self, state: Any) -> None:
         self.state = state
 

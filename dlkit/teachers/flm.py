@@ -44,6 +44,8 @@ class Flm(TeacherFamily):
         "prediction": "logits",
         "layout": "packed",
     }
+    usual_fit: ClassVar[dict[str, Any]] = {"time_sampler": "stratified"}
+    usual_sampler: ClassVar[str] = "euler"
 
     def recognises(self, path: Path) -> bool:
         return any(path.glob("*.ckpt")) if path.is_dir() else path.is_file() and path.suffix == ".ckpt"

@@ -83,6 +83,7 @@ class Plaid(TeacherFamily):
         "prediction": "prior_logits",
     }
     usual_fit: ClassVar[dict[str, Any]] = {"time_sampler": "vlb"}
+    usual_sampler: ClassVar[str] = "plaid"
 
     self_condition: float = Field(default=0.25, ge=0.0, le=1.0)
     bias_warmup: int = Field(default=5000, ge=0)

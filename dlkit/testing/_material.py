@@ -176,10 +176,24 @@ def fitted(**changes: Any) -> Path:
     return fit(recipe(**changes), corpus(), Path(tempfile.mkdtemp(dir=_folder())), reporter=QUIET).teacher
 
 
-def distilled(steps: int, **changes: Any) -> Path:
-    """The folder of a student distilled from :func:`teacher` for some steps."""
+def distilled(steps: int, of: Path | None = None, **changes: Any) -> Path:
+    """The folder of a student distilled for some steps, from :func:`teacher` unless another one's folder is given."""
     out = Path(tempfile.mkdtemp(dir=_folder()))
-    return distill(recipe(stages=[{"steps": steps}], **changes), teacher(), corpus(), out, reporter=QUIET).student
+    made = recipe(stages=[{"steps": steps}], **changes)
+    return distill(made, of or teacher(), corpus(), out, reporter=QUIET).student
+
+
+@functools.cache
+def flow_teacher() -> Path:
+    """One whose network can take a second time."""
+    backbone = {"name": "flm", "layers": 1, "hidden": 16, "heads": 2, "cond": 8, "dropout": 0.0}
+    return fitted(model={"backbone": backbone, "prediction": "logits"})
+
+
+@functools.cache
+def mapped() -> Path:
+    """A student of two times of that teacher."""
+    return distilled(3, flow_teacher(), objective="psd")
 
 
 def permuted(value: Any, order: Sequence[int]) -> Any:

@@ -22,7 +22,8 @@ def built(part: Backbone, seed: int = 0) -> Denoiser:
 def predicted(denoiser: Denoiser, x: Tensor | None = None, rows: slice = slice(None)) -> Prediction:
     cond = material.permuted(material.condition(), list(range(material.BATCH))[rows])
     x = material.normal("x") if x is None else x
-    return denoiser.predict(x[rows], material.times()[rows], cond, want=WANT)
+    t = material.times()[rows]
+    return denoiser.predict(x[rows], t, cond, end=t / 2 if denoiser.two_times else None, want=WANT)
 
 
 @promise(variants=False)
@@ -33,17 +34,22 @@ def predicts_x0_and_features(part: Backbone) -> None:
     require_like(found.x0, "x0", (*shape, material.DIM), torch.float32)
     require(found.features is not None, "there are no features where a tap is given")
     require_like(found.features, "features", (*shape, denoiser.backbone.feature_dim), torch.float32)  # type: ignore[arg-type]
-    alone = denoiser.predict(material.normal("x"), material.times(), material.condition())
+    end = material.times() / 2 if denoiser.two_times else None
+    alone = denoiser.predict(material.normal("x"), material.times(), material.condition(), end=end)
     require_close(alone.x0, found.x0, "x0 changes when features are asked for too")
 
 
 @promise(variants=False)
 def takes_other_sizes(part: Backbone) -> None:
-    """Shorter sequences, single samples and another width of the state are taken; own logits are as many as tokens."""
+    """Shorter sequences, single samples and another width of the state are taken; own logits are as many as tokens.
+
+    A residual is a state's width more.
+    """
     for dim, length in ((material.DIM, 1), (material.DIM + 3, 5), (16, material.LENGTH)):
         network = material.seeded(part.build, dim, material.VOCABULARY).eval()
         found, _ = network(torch.ones(1, length, dim), torch.ones(1, dtype=torch.float64), None)
         width = material.VOCABULARY if getattr(network, "own_logits", False) else dim
+        width += dim if getattr(network, "residual", False) else 0
         what = f"what it says of one sample with {length} positions of width {dim}"
         require_like(found, what, (1, length, width), torch.float32)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.generator import load_student, load_teacher
 from dlkit.objectives._base import Noised, Objective, Terms
+from dlkit.objectives._trajectory import Trajectory, Trip
 from dlkit.part import from_spec
 from dlkit.testing import _material as material
+from dlkit.testing import _trajectories
 from dlkit.testing._promise import compiled, promise, require, require_close
 from dlkit.training.turns import Networks, Turn
 
@@ -36,6 +39,9 @@ class Scene:
 
     @classmethod
     def of(cls, part: Objective, critic: bool, process: GaussianProcess | None = None) -> "Scene":
+        if isinstance(part, Trajectory):
+            networks = _trajectories.networks(part, process)
+            return cls(networks, Turn(networks, None, critic))
         teacher, student = (material.pointwise_denoiser(seed, process) for seed in (0, 1))
         adversary: Any = adversary_of(part)
         networks = Networks.start(teacher.requires_grad_(False), student, adversary, 0)
@@ -51,9 +57,8 @@ class Scene:
         return self.networks.teacher.process.noise_schedule.positions or material.LENGTH
 
     @property
-    def fake_network(self) -> torch.nn.Module:
-        assert self.networks.fake is not None  # start makes one
-        return self.networks.fake.backbone
+    def fake_network(self) -> torch.nn.Module | None:
+        return None if self.networks.fake is None else self.networks.fake.backbone
 
 
 def _disturb(network: torch.nn.Module) -> None:
@@ -72,8 +77,29 @@ def adversary_of(part: Objective) -> Objective | None:
 
 def recipe_of(part: Objective) -> dict[str, Any]:
     """The settings of a run with it."""
-    adversary = adversary_of(part)
-    return {"objective": part.spec(), "adv": None if adversary is None else adversary.spec()}
+    adversary, spec = adversary_of(part), part.spec()
+    if "map" in spec:
+        spec["map"] = str(material.mapped())
+    return {"objective": spec, "adv": None if adversary is None else adversary.spec()}
+
+
+def teacher_of(part: Objective) -> Path:
+    """A teacher that it can distil: one that can take a second time, if the student must."""
+    return material.teacher() if getattr(part, "student_kind", "same") == "same" else material.flow_teacher()
+
+
+def generated(part: Objective, scene: Scene, name: str, grad: bool = False) -> Noised:
+    """What the generator's turn is given: text and its noised form, or the beginnings of jumps."""
+    state = noised(scene, name, grad)
+    if not isinstance(part, Trajectory):
+        return state
+    return _trajectories.trip(part, scene.networks.teacher.process, state, state.cond)
+
+
+def learners(part: Objective, scene: Scene, fake: Noised) -> list[Tensor]:
+    """What the generator's turn pulls at: the generated text, or the student that is asked in the turn itself."""
+    student = scene.networks.student.parameters()
+    return [p for p in student if p.requires_grad] if isinstance(part, Trajectory) else [fake.x0]
 
 
 def noised(scene: Scene, name: str, grad: bool = False) -> Noised:
@@ -104,23 +130,31 @@ def has_gradient(module: torch.nn.Module | None) -> list[str]:
 @promise()
 def needs_what_there_is(part: Objective) -> None:
     """Its needs name known roles, data and states."""
-    known = {"roles": {"teacher", "fake_score", "discriminator"}, "data": {"none", "real", "teacher_samples"}}
+    known = {
+        "roles": {"teacher", "student", "fake_score", "discriminator"},
+        "data": {"none", "real", "teacher_samples"},
+    }
     require(set(part.needs.roles) <= known["roles"], f"unknown roles {set(part.needs.roles) - known['roles']}")
     require(part.needs.data in known["data"], f"unknown data {part.needs.data!r}")
 
 
 @promise()
 def teaches_the_student(part: Objective) -> None:
-    """In the generator's turn finite scalars pull at the generated states, and no other network gets a gradient."""
+    """In the generator's turn finite scalars pull at the student, and no other network gets a gradient.
+
+    That is the text it generated, or itself where it is asked in the turn.
+    """
     scene = Scene.of(part, critic=False)
-    fake = noised(scene, "fake", grad=True)
+    fake = generated(part, scene, "fake", grad=True)
     terms = terms_of(part, scene, fake)
     require(bool(terms), "there are no terms")
     torch.stack(list(terms.values())).sum().backward()
-    grad = fake.x0.grad
-    require(grad is not None and grad.isfinite().all() and (grad != 0).any(), "no gradient reaches fake.x0")
+    grads = [pulled.grad for pulled in learners(part, scene, fake) if pulled.grad is not None]
+    require(all(grad.isfinite().all() for grad in grads), "a gradient is not finite")
+    require(any((grad != 0).any() for grad in grads), "no gradient reaches the student")
     networks = scene.networks
-    left = has_gradient(networks.teacher) + has_gradient(scene.fake_network) + has_gradient(networks.head)
+    others = (networks.teacher, networks.guide, scene.fake_network, networks.head)
+    left = [name for network in others for name in has_gradient(network)]
     require(not left, f"the generator's turn leaves a gradient in {', '.join(left)}; use the roles it is given")
 
 
@@ -128,7 +162,7 @@ def teaches_the_student(part: Objective) -> None:
 def teaches_the_critic(part: Objective) -> None:
     """In the critic's turn the fake score and the head learn, where it needs them, and the teacher does not."""
     scene = Scene.of(part, critic=True)
-    terms = terms_of(part, scene, noised(scene, "fake"), noised(scene, "real"))
+    terms = terms_of(part, scene, generated(part, scene, "fake"), noised(scene, "real"))
     trained = {"fake_score", "discriminator"} & part.needs.roles
     require(bool(terms) or not trained, f"nothing trains the {' and the '.join(sorted(trained))}")
     if terms:
@@ -185,13 +219,13 @@ def knows_noise_of_each_position(part: Objective) -> None:
 
 def _pulled(part: Objective, scene: Scene, order: Sequence[int] | None = None) -> tuple[Terms, Tensor]:
     """The terms, for samples in that order, and the gradient that each sample gets from them."""
-    fake, real = noised(scene, "fake", grad=True), noised(scene, "real")
-    x0 = fake.x0
+    fake, real = generated(part, scene, "fake", grad=True), noised(scene, "real")
+    at = learners(part, scene, fake)
     if order is not None:
         fake, real = material.permuted(fake, order), material.permuted(real, order)
     terms = terms_of(part, scene, fake, real)
-    total = torch.stack([*terms.values(), 0 * x0.sum()]).sum()
-    return terms, torch.autograd.grad(total, x0)[0]
+    total = torch.stack([*terms.values(), *(0 * each.sum() for each in at)]).sum()
+    return terms, torch.cat([grad.flatten() for grad in torch.autograd.grad(total, at)])
 
 
 def elsewhere(state: Noised) -> Noised:
@@ -199,12 +233,15 @@ def elsewhere(state: Noised) -> Noised:
     anchor = state.cond.anchor
     cond = Condition(None if anchor is None else anchor + 1.0, state.cond.mask)
     target = None if state.target is None else cond.apply(state.target)
-    return replace(state, x0=cond.apply(state.x0), x_t=cond.apply(state.x_t), cond=cond, target=target, memo={})
+    states = {"x0": cond.apply(state.x0), "x_t": cond.apply(state.x_t), "cond": cond, "target": target, "memo": {}}
+    if isinstance(state, Trip) and state.still is not None:
+        states["still"] = elsewhere(state.still)
+    return replace(state, **states)
 
 
 def _terms(part: Objective, critic: bool, change: Any = lambda state: state) -> dict[str, Tensor]:
     scene = Scene.of(part, critic)
-    fake, real = change(noised(scene, "fake")), change(noised(scene, "real"))
+    fake, real = change(generated(part, scene, "fake")), change(noised(scene, "real"))
     return {name: term.detach() for name, term in terms_of(part, scene, fake, real).items()}
 
 
@@ -219,7 +256,8 @@ def compiles(part: Objective) -> None:
             terms = wrap(step)(x0)
             if any(term.requires_grad for term in terms.values()):
                 torch.stack(list(terms.values())).sum().backward()
-            grads = {name: p.grad for name, p in scene.networks.critic.named_parameters() if p.grad is not None}
+            trained = torch.nn.ModuleDict({"critic": scene.networks.critic, "student": scene.networks.student})
+            grads = {name: p.grad for name, p in trained.named_parameters() if p.grad is not None}
             outcomes.append({**terms, **grads} | ({} if x0.grad is None else {"the states": x0.grad}))
         eager, graph = outcomes
         require(eager.keys() == graph.keys(), "other terms or gradients come out compiled")
@@ -232,12 +270,16 @@ def _turn(part: Objective, scene: Scene) -> Callable[[Tensor], Terms]:
     fake, real, process = noised(scene, "fake"), noised(scene, "real"), scene.networks.teacher.process
     eps, more = (material.normal(use, dtype=torch.float64) for use in ("eps", "more"))
 
+    if isinstance(part, Trajectory):
+        trip: Any = generated(part, scene, "fake")
+        return lambda x0: {} if scene.turn.critic else part.generator_terms(scene.turn, replace(trip, x0=x0.detach()))
+
     def step(x0: Tensor) -> Terms:
         x_t = process.q_sample(x0, fake.t, eps, fake.cond)
         states = Noised(x0, x_t, fake.t, fake.cond, fake.target, lambda use: more)
         if scene.turn.critic:
             return part.critic_terms(scene.turn, states, replace(real, noise=lambda use: more, memo={}))
-        return part.generator_terms(scene.turn, states)
+        return part.generator_terms(scene.turn, states)  # type: ignore[arg-type]  # no trajectory
 
     return step
 
@@ -245,11 +287,13 @@ def _turn(part: Objective, scene: Scene) -> Callable[[Tensor], Terms]:
 @promise(slow=True)
 def distils(part: Objective) -> None:
     """`dlkit distill` runs 50 steps with it on the built-in corpus, and the student has learnt something finite."""
-    folder = material.distilled(STEPS, **recipe_of(part))
+    taught = teacher_of(part)
+    folder = material.distilled(STEPS, taught, **recipe_of(part))
     student = load_student(folder).denoiser.backbone.state_dict()
-    teacher = load_teacher(material.teacher()).denoiser.backbone.state_dict()
+    teacher = load_teacher(taught).denoiser.backbone.state_dict()
     require(all(weights.isfinite().all() for weights in student.values()), "the student has NaN or infinite weights")
-    require(any(not torch.equal(student[name], teacher[name]) for name in student), "the student is the teacher")
+    changed = [name for name in student if name not in teacher or not torch.equal(student[name], teacher[name])]
+    require(bool(changed), "the student is the teacher")
     log = [json.loads(line) for line in (folder.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     done = max(row["step"] for row in log if row["kind"] == "distill")
     require(done == STEPS, f"the log ends at step {done}")
@@ -258,5 +302,7 @@ def distils(part: Objective) -> None:
 @promise(slow=True)
 def distils_the_same_again(part: Objective) -> None:
     """Two runs of a few steps with one seed leave the same weights, bit for bit."""
-    one, other = (load_student(material.distilled(3, **recipe_of(part))).denoiser.state_dict() for _ in range(2))
+    one, other = (
+        load_student(material.distilled(3, teacher_of(part), **recipe_of(part))).denoiser.state_dict() for _ in range(2)
+    )
     require(all(torch.equal(one[name], other[name]) for name in one), "two runs differ; draw no numbers of your own")

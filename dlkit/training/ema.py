@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """shadow <- d shadow + (1 - d) weight, starting from the first weights.
+    """shadow <- d shadow + (1 - d) weight, starting from the first weights; what is frozen stays to the last bit.
 
     Args:
         module: whose parameters are averaged, in their order.
@@ -22,8 +22,8 @@ class Ema:
     def tick(self, module: nn.Module) -> None:
         """Take in the present weights."""
         decay = min(self.decay, (1 + self.ticks) / (10 + self.ticks)) if self.warmup else self.decay
-        weights = [p.detach() for _, p in module.named_parameters()]
-        shadow = list(self.shadow.values())
+        learning = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+        weights, shadow = list(learning.values()), [self.shadow[name] for name in learning]
         # not lerp, which rounds otherwise: this is the original's arithmetic to the last bit
         torch._foreach_mul_(shadow, decay)  # pyright: ignore[reportPrivateImportUsage]
         torch._foreach_add_(shadow, weights, alpha=1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]

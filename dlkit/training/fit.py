@@ -242,7 +242,7 @@ class Fitter:
 
 
 def teacher_architecture(recipe: Recipe, vocab_size: int) -> Architecture:
-    """What a Recipe's ``model`` section says, with DDIM as the sampler of choice."""
+    """What a Recipe's ``model`` section says, with the family's usual sampler."""
     model = recipe.model
     return Architecture(
         family=model.family,
@@ -251,7 +251,7 @@ def teacher_architecture(recipe: Recipe, vocab_size: int) -> Architecture:
         backbone=model.backbone,
         prediction=model.prediction,
         decoder=recipe.decoder,
-        sampler="ddim",
+        sampler=model.family.usual_sampler,  # type: ignore[attr-defined]
         vocab_size=vocab_size,
         seq_len=model.seq_len,
         overlong=model.overlong,

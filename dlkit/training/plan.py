@@ -77,6 +77,8 @@ def _student(recipe: Recipe) -> str:
     if len(grid) == 1:
         noise = "noise" if recipe.codes is None else f"one of {recipe.codes} noises"
         return f"1 step, from {noise} at t = {grid[0]:g}"
+    if recipe.is_trajectory(0):
+        return f"{len(grid)} steps at t = {', '.join(f'{t:.4g}' for t in grid)}, or any others"
     came = {"noised_data": "noised real text", "backward_simulation": "its own noised text of the step before"}
     return (
         f"{len(grid)} steps at t = {', '.join(f'{t:.4g}' for t in grid)}, each sample at one of them; from noise at "

@@ -56,9 +56,11 @@ def inherit(network: nn.Module, weights: dict[str, Tensor]) -> None:
         ValueError: the teacher has weights that the student has no place for.
     """
     if getattr(network, "residual", False):
-        inherit(network.frozen, weights)  # type: ignore[arg-type]
-        inherit(network.correction, weights)  # type: ignore[arg-type]
-        for parameter in network.correction.head.parameters():  # type: ignore[union-attr]
+        frozen, correction = network.frozen, network.correction  # type: ignore[union-attr]
+        inherit(frozen, weights)  # type: ignore[arg-type]
+        head = [name for name, module in correction.named_modules() if module is correction.head]  # type: ignore[union-attr]
+        inherit(correction, {name: w for name, w in weights.items() if name.rpartition(".")[0] not in head})  # type: ignore[arg-type]
+        for parameter in correction.head.parameters():  # type: ignore[union-attr]
             nn.init.zeros_(parameter)
         return
     unknown = network.load_state_dict(weights, strict=False).unexpected_keys

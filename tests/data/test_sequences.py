@@ -14,7 +14,9 @@ from dlkit.data.sequences import (
     epoch_order,
     merge_pair,
     merge_source,
+    packed_texts,
     padded,
+    padded_text,
     without_source,
 )
 from dlkit.data.tokenizer import Tokenizer, make_tokenizer
@@ -130,6 +132,51 @@ def test_encoding_refuses_what_is_too_long_or_empty(tokenizer: Tokenizer) -> Non
         Rows.of_pairs(PAIRS, tokenizer, 17, "refuse", "train")
     with pytest.raises(UserError, match=r"^train: no pairs"):
         Rows.of_pairs([], tokenizer, 17, name="train")
+
+
+@given(TEXT, st.integers(3, 40))
+def test_a_text_alone_begins_and_ends_with_its_marks(ids: list[int], seq_len: int) -> None:
+    row = padded_text(ids, seq_len, SEP, PAD)
+    assert len(row) == seq_len
+    kept = row[: row.index(SEP) + 1]
+    assert kept == ids if len(ids) <= seq_len else kept == [*ids[: seq_len - 1], SEP]
+    assert set(row[len(kept) :]) <= {PAD}
+
+
+@given(st.lists(TEXT, max_size=8), st.integers(3, 20))
+def test_packed_rows_hold_all_texts_in_their_order(texts: list[list[int]], seq_len: int) -> None:
+    rows = list(packed_texts(texts, seq_len, CLS, SEP))
+    assert [token for row in rows for token in row[1:-1]] == [token for ids in texts for token in ids[1:]]
+    assert all(row[0] == CLS and row[-1] == SEP for row in rows)
+    assert all(len(row) == seq_len for row in rows[:-1]) and all(3 <= len(row) <= seq_len for row in rows)
+
+
+def test_texts_become_rows_that_are_generated_whole(tokenizer: Tokenizer) -> None:
+    texts = ["a b c", "d", "e e e e e e e e"]
+    padded_rows = Rows.padded(texts, tokenizer, 8)
+    assert (len(padded_rows), padded_rows.n_truncated, padded_rows.ids.dtype) == (3, 1, torch.int16)
+    assert tokenizer.decode_batch(padded_rows.ids) == ["a b c", "d", "e e e e e e"]
+    packed = Rows.packed(texts, tokenizer, 8)
+    a, b, c, d, e = (tokenizer.encode(word)[1] for word in "abcde")
+    cls, sep = tokenizer.cls_id, tokenizer.sep_id
+    assert packed.ids.tolist() == [
+        [cls, a, b, c, sep, d, sep, sep],
+        [cls, e, e, e, e, e, e, sep],
+    ]  # "e e [SEP]" is left
+    for rows in (padded_rows, packed):
+        assert rows.mask.all() and rows.mask.shape == rows.ids.shape
+        assert torch.equal(rows.gather(torch.tensor([1])).ids, rows.ids[1:2].long())
+
+
+def test_texts_that_make_no_row_are_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match=r"^train: text 2: 5 ids, but only 4 fit a sequence of 4"):
+        Rows.padded(["a", "a b c"], tokenizer, 4, "refuse", "train")
+    with pytest.raises(UserError, match=r"^train: no texts"):
+        Rows.padded([], tokenizer, 8, name="train")
+    with pytest.raises(UserError, match=r"^train: all texts together do not fill one row of 16 ids"):
+        Rows.packed(["a b c", "d"], tokenizer, 16, "train")
+    with pytest.raises(UserError, match="a sequence of 2 ids cannot hold a text"):
+        Rows.packed(["a"], tokenizer, 2)
 
 
 SEEDS = st.integers(0, 2**40)

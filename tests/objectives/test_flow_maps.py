@@ -10,14 +10,18 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from dlkit import objectives
-from dlkit.denoiser import Prediction
+from dlkit.backbones.diffuseq import DiffuseqSpec
+from dlkit.backbones.flm import FlmSpec
+from dlkit.denoiser import Denoiser, Prediction
 from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.flow_map import along
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.objectives._base import Noised
 from dlkit.objectives._trajectory import FlowMap, Trip, Way
 from dlkit.part import from_spec
 from dlkit.randomness import Stream
 from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.testing._material import begun, seeded
 from flow_lab import FLOW, PROCESSES, GaussianMap, TokenMap
 
 Map = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -38,7 +42,7 @@ class Roles:
         self, who: str, x: Tensor, s: Tensor, cond: Condition, end: Tensor | None = None, want: Any = frozenset()
     ) -> Prediction:
         with torch.set_grad_enabled(who == "student"):
-            d = (self.exact if who == "teacher" else self.own)(x, s, s if end is None else end)
+            d = (self.exact if who in ("teacher", "guide") else self.own)(x, s, s if end is None else end)
         return Prediction(d, d, d.log() if "logits" in want else None)
 
     def log_weight(self, s: Tensor) -> Tensor:
@@ -152,3 +156,88 @@ def test_cross_entropy_at_the_exact_map_of_tokens(name: str) -> None:
     assert_close(terms[name].detach(), -(d * d.log()).sum(-1).mean(), rtol=1e-4, atol=1e-5)
     still = exact(at.still.x_t, at.still.t, at.still.t)
     assert_close(terms["diagonal"].detach(), -(still * still.log()).sum(-1).mean())
+
+
+def test_a_residual_is_held_to_the_same_map() -> None:
+    """No loss at the exact map; with a weighting, which is 0 here, the loss is the same; another map is told."""
+    exact = gaussian(FLOW)
+    part = objective("residual_psd", guard=0.0)
+    at = trip(part, texts(exact), FLOW, lowest=0.1)
+    other = lambda x, s, t: exact(x, s, t) + (0.1 * (s - t))[:, None, None] * x  # noqa: E731
+    assert part.generator_terms(Roles(exact, exact, FLOW), at)["residual_psd"] < 1e-12
+    assert part.generator_terms(Roles(exact, other, FLOW), at)["residual_psd"] > 1e-6
+    assert_close(at.way.middle, (at.way.begin + at.way.end) / 2)
+
+
+def test_maps_are_compared_where_jumps_land() -> None:
+    exact = gaussian(FLOW)
+    other = GaussianMap(exact.mean + 0.2, exact.variance, FLOW)
+    part = objective("map_matching", map="another student")
+    at = trip(part, texts(exact), FLOW)
+    (loss,) = part.generator_terms(Roles(exact, other, FLOW), at).values()
+    landed = [m.jump(at.x_t, at.t, at.way.end) for m in (exact, other)]
+    assert_close(loss, (landed[0] - landed[1]).square().sum(-1).mean())
+    assert part.generator_terms(Roles(exact, exact, FLOW), at)["map_matching"] < 1e-20
+
+
+@pytest.mark.parametrize("loss", ["squared", "pseudo_huber"])
+def test_consistency_is_exact_where_the_grid_is_fine(loss: str) -> None:
+    """At the exact end of every trajectory the loss falls with the square of the grid's step; not elsewhere."""
+    exact = gaussian(PROCESSES["trig"])
+    ends = lambda x, s, t: exact(x, s, torch.zeros_like(s))  # noqa: E731
+    teacher = lambda x, s, t: exact(x, s, s)  # noqa: E731
+
+    def loss_of(steps: int, own: Map) -> float:
+        part = objective("consistency", loss=loss, steps=steps)
+        at = trip(part, texts(exact, count=2000), exact.process, lowest=0.0)
+        return float(part.generator_terms(Roles(teacher, own, exact.process), at)["consistency"])
+
+    coarse, fine = loss_of(16, ends), loss_of(128, ends)
+    assert fine < coarse / 40
+    assert loss_of(128, teacher) > 3 * fine
+
+
+def test_jumps_are_of_all_lengths_and_some_go_all_the_way() -> None:
+    """d ~ U(0, 1), s ~ U(d, 1): their moments within five standard errors; no time is too low."""
+    count, stream = 20_000, Stream(0, "ways")
+    way = objective("psd", boundary=0.25).way(
+        lambda name: stream.named(name).uniform(torch.arange(count)), FLOW.noise_schedule, 1.0
+    )
+    whole = (way.begin == 1.0) & (way.end == 0.0)
+    assert abs(float(whole.double().mean()) - 0.25) < 5 * (0.25 * 0.75 / count) ** 0.5
+    length, begin = (way.begin - way.end)[~whole], way.begin[~whole]
+    assert abs(float(length.mean()) - 0.5) < 5 * (1 / 12 / len(length)) ** 0.5
+    assert abs(float((begin - length).mean()) - 0.25) < 5 * 0.3 / len(length) ** 0.5
+    assert bool(((way.end <= way.middle) & (way.middle <= way.begin)).all())
+    assert way.begin.min() >= FLOW.noise_schedule.t_min
+    esd = objective("esd").way(lambda name: stream.named(name).uniform(torch.arange(count)), FLOW.noise_schedule, 1.0)
+    assert esd.end.min() == FLOW.noise_schedule.t_min
+
+
+NETWORKS = {
+    "flm": FlmSpec(layers=2, hidden=16, heads=2, cond=8, two_times=True, dropout=0.0),
+    "diffuseq": DiffuseqSpec(layers=2, hidden=16, heads=2, ff=32, time_dim=8, max_positions=8, dropout=0.0),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_have_derivatives_in_forward_mode(name: str) -> None:
+    """Those of a denoiser's x0 in state and time are its differences."""
+    spec, process = NETWORKS[name], PROCESSES["trig"]
+    network = begun(seeded(spec.build, 5, 7))
+    prediction = "logits" if name == "flm" else "x0"
+    denoiser = Denoiser(EmbeddingSpace(7, 5), process, network, prediction).double().eval()
+    x, way = (Stream(0, use).normal(torch.arange(2), 4, 5).double() for use in ("x", "way"))
+    s, ones = torch.tensor([0.8, 0.5]).double(), torch.ones(2).double()
+    end = {"end": 0.4 * s} if denoiser.two_times else {}
+
+    def ask(x: Tensor, s: Tensor) -> Tensor:
+        return denoiser.predict(x, s, None, **end).x0
+
+    with torch.no_grad():
+        value, slope = along(ask, (x, s), (way, ones))
+        h = 1e-4  # the sinusoids are computed in float32
+        difference = (ask(x + h * way, s + h) - ask(x - h * way, s - h)) / (2 * h)
+    assert_close(value, ask(x, s))
+    assert_close(slope, difference, rtol=0.05, atol=0.01)
+    assert float(slope.abs().max()) > 0.1

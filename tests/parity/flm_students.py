@@ -29,7 +29,7 @@ def free(ids_or_states: Tensor) -> Condition:
 
 
 def recorded_trip(case: Case, golden: dict[str, Tensor], flow: Denoiser, objective: Trajectory) -> Trip:
-    """Jumps from the recorded draws, which are the objective's own draws in another guise; levels and states compared."""
+    """Jumps from the recorded draws, which are the objective's in another guise; levels and states are compared."""
     process, schedule = flow.process, flow.process.noise_schedule
     draws = drawn(golden)
     way = objective.way(lambda name: draws[name], schedule, 1.0)

@@ -24,7 +24,7 @@ MEAN, VARIANCE = times(0.5, -0.3, 0.0), times(0.5, 1.0, 2.0)
 
 
 class Exact(nn.Module):
-    """The exact map of a Gaussian as a network, of one time or of two; their clocks are a thousand times the schedule's."""
+    """The exact map of a Gaussian as a network, of one time or of two, each fed as a thousand times the schedule's."""
 
     def __init__(self, process: GaussianProcess, two_times: bool) -> None:
         super().__init__()
@@ -103,5 +103,5 @@ def test_noise_of_each_position_has_no_such_time() -> None:
         {"schedule": {"name": "per_position", "table": table([3.0, 8.0], 20)}}
     ).noise_schedule
     assert FlowMapSampler(gamma=1.0).calls(schedule) == 1
-    with pytest.raises(UserError, match="gamma=0.5"):
+    with pytest.raises(UserError, match=r"gamma=0\.5"):
         FlowMapSampler(gamma=0.5).calls(schedule)

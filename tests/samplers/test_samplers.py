@@ -114,7 +114,7 @@ def test_calls_times_and_anchor(spec: dict[str, Any]) -> None:
     assert [k for k, *_ in seen] == list(range(sampler.steps))
     calls = denoiser.backbone.times
     assert len(calls) == sampler.steps
-    assert_close(torch.stack(calls)[:, 0], torch.tensor([t for _, t, _, _ in seen]).double())
+    assert_close(torch.stack(calls)[:, 0], torch.tensor([t for _, t, _, _ in seen]))
     assert torch.equal(seen[0][2][cond.mask], noise(0)[cond.mask])
     assert torch.equal(seen[-1][3][cond.mask], x[cond.mask])
     if spec.get("rounding"):

@@ -49,7 +49,10 @@ def test_it_is_known_by_its_files(run: Path) -> None:
 
 WRONG = [
     (lambda run: (run / "gamma_bounds.pt").unlink(), r"lacks gamma_bounds.pt; a checkpoint of Plaid is"),
-    (lambda run: (run / "owt2_tokenizer.json").unlink(), r"has no tokenizer; put tokenizer.json or owt2_tokenizer.json"),
+    (
+        lambda run: (run / "owt2_tokenizer.json").unlink(),
+        r"has no tokenizer; put tokenizer.json or owt2_tokenizer.json",
+    ),
     (lambda run: write_tokenizer(run / "tokenizer.json", 90), r"has 90 ids, the embedding in .*matrix.pt 101"),
     (lambda run: (run / "model.pt").write_bytes(b"no"), r"model.pt is damaged"),
     (lambda run: edited(run, "model", lambda t: t.pop("output_norm.weight")), r"model.pt lacks output_norm.weight"),
@@ -59,7 +62,10 @@ WRONG = [
     (lambda run: edited(run, "embedding_matrix", lambda t: t.update(matrix=torch.ones(5))), r"not 2 dimensions"),
     (lambda run: edited(run, "gamma_bounds", lambda t: t.update(gamma_1=torch.tensor(-9.0))), r"noise would not grow"),
     (lambda run: edited(run, "noise_schedule", lambda t: t["b1"].fill_(90.0)), r"schedule is saturated"),
-    (lambda run: edited(run, "model", lambda t: t["output_linear.bias"].fill_(torch.nan)), r"values that are not finite"),
+    (
+        lambda run: edited(run, "model", lambda t: t["output_linear.bias"].fill_(torch.nan)),
+        r"values that are not finite",
+    ),
 ]
 
 
@@ -110,7 +116,7 @@ def test_guidance_spells_a_prefix_under_inference_mode(run: Path) -> None:
 def test_what_cannot_be_wished_for_is_told(run: Path, wish: dict, message: str) -> None:
     teacher: Teacher = load_teacher(run)  # type: ignore[assignment]
     with pytest.raises(UserError, match=message):
-        teacher.generate_tokens( sampler={"name": "plaid", "steps": 2, "guidance": [wish]})
+        teacher.generate_tokens(sampler={"name": "plaid", "steps": 2, "guidance": [wish]})
 
 
 def test_times_that_leave_out_a_term_are_refused(tmp_path: Path) -> None:
