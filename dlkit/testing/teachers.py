@@ -28,7 +28,7 @@ def settings(part: TeacherFamily) -> dict[str, Any]:
     for kind, usual in part.usual.items():
         if kind in registries:
             said: dict[str, Any] = {"name": usual} if isinstance(usual, str) else usual
-            usual = {**registries[kind].get(said["name"]).trial, **said}  # noqa: PLW2901
+            usual = {**registries[kind].get(said["name"]).trial, **said}
         model[kind] = usual
     return {"model": model, "fit": part.usual_fit}
 
