@@ -98,7 +98,7 @@ class PlaidSampler(Sampler):
         process, start, dtype = denoiser.process, noise(0), denoiser.space.like.dtype
         self._refuse_other_tokens(denoiser.space.vocab_size, start.shape[1])
         path = self.path(process.noise_schedule)
-        x = cond.apply(self.initial_noise_scale * process.prior(start.double()))
+        x = cond.apply(self.initial_noise_scale * denoiser.prior(start.double()))
         last: State | None = None
         for k, (now, to) in enumerate(path):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
