@@ -42,7 +42,7 @@ def test_the_network_sees_the_anchor_and_its_own_clock(denoiser: Denoiser, cond:
     (held, time, taps), (free, _, _) = seen
     assert torch.equal(held, cond.apply(state()))
     assert torch.equal(free, state())
-    assert_close(time, (T * 2000 - 1) / 2)
+    assert_close(time.double(), (T * 2000 - 1) / 2)
     assert taps is None
 
 

@@ -119,7 +119,8 @@ def test_families_do_not_take_each_others_checkpoints(teacher: Path, tmp_path: P
         dlkit.import_teacher(tmp_path / "empty", tmp_path / "t")
     assert str(error.value) == (
         f"{tmp_path / 'empty'} is no official checkpoint; give a folder with weights.npz and settings.json "
-        "or a run folder with ema_*.pt and training_args.json"
+        "or a run folder with ema_*.pt and training_args.json or a Lightning checkpoint *.ckpt "
+        "or a folder with noise_schedule.pt, gamma_bounds.pt, embedding_matrix.pt and model.pt"
     )
 
 

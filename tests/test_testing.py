@@ -235,7 +235,7 @@ class Demanding(Sid):
         (processes.registry, Detached, "no gradient reaches x0"),
         (backbones.registry, BatchMean, "x0 depends on batch mates"),
         (objectives.registry, Unmasked, "term 'all' counts given positions"),
-        (objectives.registry, NoGradient, "no gradient reaches fake.x0"),
+        (objectives.registry, NoGradient, "no gradient reaches the student"),
         (objectives.registry, FirstCounts, "term 'first' depends on the order"),
         (objectives.registry, AcrossPositions, "4 texts of 4 positions, term 'near' depends on the order"),
         (objectives.registry, OnlyItsGradient, "4 texts of 4 positions, the gradient depends on the order"),

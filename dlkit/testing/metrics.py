@@ -5,7 +5,7 @@ import math
 import unittest
 
 from dlkit.errors import UserError
-from dlkit.metrics._base import NEEDS, Cases, Metric, SourceMetric, mean
+from dlkit.metrics._base import NEEDS, Cases, Metric, Sequences, SourceMetric, mean
 from dlkit.testing import _material as material
 from dlkit.testing._promise import promise, require
 from dlkit.training.data import HeldOut
@@ -26,12 +26,13 @@ def texts() -> Cases:
     """Texts without a source, with held-out texts beside them."""
     given = cases()
     written = [text for samples in given.hypotheses for text in samples]
-    return Cases.without_sources(written, list(given.sources))
+    sequences = Sequences([[len(word) for word in text.split()] for text in written], written)
+    return Cases.without_sources(written, list(given.sources), sequences)
 
 
 def suitable(part: Metric) -> Cases:
     """Cases that offer what a metric needs."""
-    return texts() if "texts" in part.needs else cases()
+    return texts() if part.for_texts else cases()
 
 
 def without(need: str) -> Cases:
@@ -70,7 +71,9 @@ def does_not_mind_the_order(part: Metric) -> None:
     need_no_download(part)
     given = suitable(part)
     rows = {name: getattr(given, name)[::-1] for name in ("sources", "hypotheses", "references")}
-    turned = dataclasses.replace(given, **rows)
+    told = given.sequences
+    sequences = None if told is None else Sequences(told.ids[::-1], told.texts[::-1])
+    turned = dataclasses.replace(given, sequences=sequences, **rows)
     require(math.isclose(part.score(turned), part.score(given), abs_tol=1e-9), "the score depends on the order")
 
 

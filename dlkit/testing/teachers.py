@@ -30,6 +30,7 @@ def settings(part: TeacherFamily) -> dict[str, Any]:
             said: dict[str, Any] = {"name": usual} if isinstance(usual, str) else usual
             usual = {**registries[kind].get(said["name"]).trial, **said}
         model[kind] = usual
+    model["layout"] = "pairs"  # as the texts are here
     return {"model": model, "fit": part.usual_fit}
 
 

@@ -52,6 +52,9 @@ SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "learned_gamma": st.fixed_dictionaries(
         {"gamma_0": st.floats(-12.0, -1.0), "gamma_1": st.floats(0.0, 12.0), "lowest": between(1e-5, 0.1)}
     ),
+    "token_accuracy": st.fixed_dictionaries(
+        {"vocab_size": st.sampled_from([2, 7, 50, 3000]), "lowest": between(1e-5, 0.1)}
+    ),
     "per_position": st.fixed_dictionaries(
         {"table": st.builds(table, st.lists(st.floats(1.0, 12.0), min_size=1, max_size=4), st.integers(2, 60))}
     ),

@@ -91,9 +91,11 @@ ENDS: dict[str, Callable[[Any], Any]] = {
     "log_linear": lambda part: at(part.eps),
     "per_position": lambda part: at(*part.table[-1])[None],
     "learned_gamma": lambda part: torch.sigmoid(at(-part.gamma_1)),
-    **dict.fromkeys(("tan", "trig", "rectified_flow"), lambda part: at(0.0)),
+    **dict.fromkeys(("tan", "trig", "rectified_flow", "token_accuracy"), lambda part: at(0.0)),
 }
 """alpha^2 at t = 1 of those that end with sigma^2 = 1 - alpha^2; the others end with alpha = 1 and sigma_max."""
+STEEP = {"token_accuracy": 0.01}
+"""How far from clean text a schedule is 1e-13 from the end, where that is more than a little."""
 
 
 @every
@@ -101,7 +103,7 @@ ENDS: dict[str, Callable[[Any], Any]] = {
 @given(data=st.data())
 def test_the_limits_at_both_ends(name: str, data: st.DataObject) -> None:
     part: Any = data.draw(schedule(name))
-    for t, width in ((0.0, 1e-7), (1e-13, 1e-4)):
+    for t, width in ((0.0, 1e-7), (1e-13, STEEP.get(name, 1e-4))):
         assert_close(part.alpha(at(t)), torch.ones_like(part.alpha(at(t))), rtol=0, atol=width)
         assert_close(part.sigma(at(t)), torch.zeros_like(part.sigma(at(t))), rtol=0, atol=width)
     assert (part.log_snr(at(0.0)) == math.inf).all()
