@@ -244,6 +244,13 @@ class Differential(FlowMap):
 
     entmax: float | None = Field(default=2.0, gt=1.0, le=2.0)
 
+    def jumped(
+        self, roles: TrajectoryRoles, x: Float[Tensor, "b l d"], s: Tensor, t: Tensor, cond: Condition
+    ) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l n"]]:
+        """D_{s,t} as a state, and as it is compared."""
+        prediction = self.mapped(roles, x, s, t, cond)
+        return prediction.x0, self.said(prediction)
+
     def projected(self, target: Float[Tensor, "b l n"]) -> Float[Tensor, "b l n"]:
         """The target as it is learnt from."""
         if self.loss == "squared" or self.entmax is None:

@@ -44,8 +44,6 @@ class Esd(Differential):
         begun = self.flow(roles, trip.x_t, s, cond)
         velocity = process.convert(begun.x0, trip.x_t, s, "x0", "velocity")
 
-        def jump(x: Tensor, begin: Tensor) -> Tensor:
-            return self.said(self.mapped(roles, x, begin, t, cond))
-
+        jump = lambda x, begin: self.jumped(roles, x, begin, t, cond)[1]  # noqa: E731
         _, slope = flow_map.along(jump, (trip.x_t, s), (velocity, torch.ones_like(s)))
         return self.projected(flow_map.eulerian(process, self.said(begun), slope, s, t))

@@ -30,11 +30,8 @@ class Lsd(Differential):
 
     def target(self, roles: TrajectoryRoles, trip: Trip) -> Float[Tensor, "b l n"]:
         s, t, process, cond = trip.t, trip.way.end, roles.process, trip.cond
-
-        def jump(end: Tensor) -> tuple[Tensor, Tensor]:
-            prediction = self.mapped(roles, trip.x_t, s, end, cond)
-            return prediction.x0, self.said(prediction)
-
+        # no inner function: run-time checks of its signature could not be compiled
+        jump = lambda end: self.jumped(roles, trip.x_t, s, end, cond)  # noqa: E731
         (x0, _), (_, slope) = flow_map.along(jump, (t,), (torch.ones_like(t),))
         arrived = self.said(self.flow(roles, cond.apply(process.ddim(trip.x_t, x0, s, t)), t, cond))
         return self.projected(flow_map.lagrangian(process, arrived, slope, s, t))

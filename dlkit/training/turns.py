@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -134,7 +133,7 @@ class Turn:
         want: AbstractSet[str] = X0,
     ) -> Prediction:
         """See :class:`dlkit.objectives._trajectory.TrajectoryRoles`."""
-        networks, options = self.networks, dict[str, Any](want=want, **({} if end is None else {"end": end}))
+        networks, options = self.networks, ({"want": want} if end is None else {"want": want, "end": end})
         s = s.clamp_min(self.process.noise_schedule.t_min)
         if who == "student":
             return networks.student.predict(x, s, cond, **options)

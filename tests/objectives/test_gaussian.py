@@ -135,12 +135,12 @@ def test_the_teacher_is_a_fixed_point(case: dict[str, Any], schedule: str) -> No
         assert here < 1e-11 < 1e-4 < elsewhere
 
 
-def check_descent(case: dict[str, Any], schedule: str, seed: int) -> None:
+def check_descent(case: dict[str, Any], schedule: str, seed: int, steps: int = 60) -> None:
     """Teacher, start and noise are all drawn from the seed."""
     real = teacher_of(seed)
     student = start_near(real, seed)
     assert kl(student.distribution(), real) > 1e-2
-    assert lab_of(case, real, schedule, seed=seed).descend(student) < 1e-3
+    assert lab_of(case, real, schedule, seed=seed).descend(student, steps) < 1e-3
 
 
 def everywhere() -> list[Any]:
@@ -164,7 +164,7 @@ def test_descent_reaches_the_teacher(case: dict[str, Any], schedule: str) -> Non
 @settings(max_examples=15)
 @given(schedule=st.sampled_from(list(SCHEDULES)), seed=SEEDS)
 def test_descent_reaches_the_teacher_from_anywhere_near(case: dict[str, Any], schedule: str, seed: int) -> None:
-    check_descent(case, schedule, seed)
+    check_descent(case, schedule, seed, steps=120)  # some starts are far away
 
 
 def test_the_quick_descents_are_of_each_objective_and_schedule() -> None:
