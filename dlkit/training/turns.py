@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -133,7 +134,8 @@ class Turn:
         want: AbstractSet[str] = X0,
     ) -> Prediction:
         """See :class:`dlkit.objectives._trajectory.TrajectoryRoles`."""
-        networks, options = self.networks, ({"want": want} if end is None else {"want": want, "end": end})
+        networks = self.networks
+        options: dict[str, Any] = {"want": want, "end": end}
         s = s.clamp_min(self.process.noise_schedule.t_min)
         if who == "student":
             return networks.student.predict(x, s, cond, **options)
