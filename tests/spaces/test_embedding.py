@@ -24,6 +24,17 @@ def test_embed_and_logits_share_one_table() -> None:
     assert len(list(space.parameters())) == 2  # the table once, and the bias
 
 
+def test_logits_become_the_mean_of_the_table() -> None:
+    space = EmbeddingSpec(dim=4).build(9).double().requires_grad_(False)
+    ids = torch.tensor([[0, 3, 8], [5, 5, 1]])
+    sure = 1e4 * torch.nn.functional.one_hot(ids, 9).double()
+    assert torch.equal(space.mean(sure), space.table[ids])
+    logits = 3 * torch.linspace(-1, 1, 54).double().sin().view(2, 3, 9)
+    mean = torch.einsum("blv,vd->bld", logits.exp() / logits.exp().sum(-1, keepdim=True), space.table)
+    assert_close(space.mean(logits), mean)
+    assert_close(space.mean(logits + 1e5), mean, rtol=1e-9, atol=1e-9)  # logits count from anywhere
+
+
 def test_the_table_starts_standard_normal() -> None:
     torch.manual_seed(0)
     table = EmbeddingSpec(dim=64).build(500).table.detach()
