@@ -389,7 +389,7 @@ def test_distill_refuses(args: list[str], words: str, distill: Run, tmp_path: Pa
 def test_distill_needs_both_splits(distill: Run, world: World, tmp_path: Path) -> None:
     data = shutil.copytree(world.data, tmp_path / "data")
     (data / "valid.jsonl.gz").rename(tmp_path / "valid.jsonl.gz")
-    refused(distill("--data", data), f"{data} has no valid.jsonl or valid.jsonl.gz; the best student is chosen on it")
+    refused(distill("--data", data), f"{data} has no file of the split valid; the best student is chosen on it")
     (data / "train.jsonl.gz").unlink()
     (tmp_path / "valid.jsonl.gz").rename(data / "valid.jsonl.gz")
     refused(distill("--data", data), f"{data}: no train data")

@@ -95,10 +95,14 @@ class WatchedEngine(TorchEngine):
 
 def distiller(teacher: Path, data: Path, out: Path, engine: TorchEngine | None = None, **changes: Any) -> Distiller:
     """A distillation at its beginning."""
-    made = recipe(**changes)
+    return distiller_of(recipe(**changes), teacher, data, out, engine or WatchedEngine())
+
+
+def distiller_of(made: Recipe, teacher: Path, data: Path, out: Path, engine: TorchEngine) -> Distiller:
+    """The distillation of a whole Recipe at its beginning."""
     folder = RunFolder(out, "distill", made, {}, resume=False)
     folder.rewind(0)
-    return Distiller(made, load_teacher(teacher), data, engine or WatchedEngine(), 0, folder, QUIET)
+    return Distiller(made, load_teacher(teacher), data, engine, 0, folder, QUIET)
 
 
 def fitter(data: Path, out: Path, engine: TorchEngine | None = None, **changes: Any) -> Fitter:

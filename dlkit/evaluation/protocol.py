@@ -16,7 +16,7 @@ from dlkit.errors import UserError
 from dlkit.generator import TextModel
 from dlkit.metrics._base import Metric, usual_metrics
 from dlkit.part import from_spec
-from dlkit.recipe import Spec
+from dlkit.recipe.settings import Spec
 
 Name = Literal["diffuseq", "dlkit", "raw"]
 ReferenceText = Literal["re-decoded ids", "raw", "as in the files"]

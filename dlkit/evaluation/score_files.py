@@ -23,7 +23,7 @@ from dlkit.generator import TextModel
 from dlkit.metrics._base import Cases, Metric
 from dlkit.metrics._grammar import normalised
 from dlkit.metrics._mbr import mbr as choose_by_mbr
-from dlkit.recipe import Spec
+from dlkit.recipe.settings import Spec
 from dlkit.training.data import HeldOut
 
 

@@ -11,7 +11,7 @@ from dlkit.denoiser import Denoiser
 from dlkit.diffusion import processes
 from dlkit.diffusion.parameterization import Source
 from dlkit.part import part_of
-from dlkit.recipe import Spec
+from dlkit.recipe.settings import Spec
 
 
 class Architecture(Spec):

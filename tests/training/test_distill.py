@@ -15,9 +15,10 @@ from dlkit.recipe import Recipe
 from dlkit.samplers.one_step import OneStep
 from dlkit.training import distill as module
 from dlkit.training.checkpoint import module_state
-from dlkit.training.distill import StageRun, distill
+from dlkit.training.distill import distill
 from dlkit.training.ema import Ema
 from dlkit.training.folder import read_log
+from dlkit.training.stage import StageRun
 
 TWO = [{"steps": 3}, {"steps": 2}]
 
@@ -192,7 +193,7 @@ def test_bad_inputs_leave_no_folder_behind(teacher: Path, data: Path, tmp_path: 
     """So that the same command works once the input is mended."""
     broken = shutil.copytree(data, tmp_path / "data")
     (broken / "valid.jsonl.gz").unlink()
-    with pytest.raises(UserError, match=r"has no valid.jsonl"):
+    with pytest.raises(UserError, match=r"has no file of the split valid"):
         tiny.run_distill(teacher, broken, tmp_path / "run")
     (broken / "valid.jsonl").write_text('{"src": "a"}\n')
     with pytest.raises(UserError, match=r"valid.jsonl:1: the key 'trg' is missing"):

@@ -15,7 +15,9 @@ from dlkit.generator import load_student
 from dlkit.part import from_spec
 from dlkit.recipe import Recipe
 from dlkit.training.distill import distill
+from dlkit.training.engine import TorchEngine
 from dlkit.training.fit import fit
+from dlkit.training.stage import StageRun
 
 SMALL: dict[str, Any] = {
     "diffuseq": {"layers": 1, "hidden": 16, "heads": 2, "ff": 16, "time_dim": 8, "max_positions": 24},
@@ -54,6 +56,25 @@ def test_it_is_fitted_and_distilled(family: str, layout: str, folders: dict[str,
     tokens = student.generate_tokens(["how is it ?"] if layout == "pairs" else None, num_samples=2)
     assert [len(group) for group in tokens] == [2]
     assert torch.isfinite(torch.cat([p.flatten() for p in student.denoiser.parameters()])).all()
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_squared_errors_count_in_units_of_the_states(family: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    """A mean over the coordinates of one-hot states is V times smaller than that of a table's unit states."""
+    losses: list[torch.Tensor] = []
+
+    class Listening(TorchEngine):
+        def backward(self, loss: torch.Tensor) -> None:
+            losses.append(loss.detach())
+            super().backward(loss)
+
+    teacher = fit(recipe(family, "padded"), folders["padded"], tmp_path / "fit").teacher
+    again = recipe(family, "padded", objective="sid", adv=True)
+    distiller = tiny.distiller_of(again, teacher, folders["padded"], tmp_path / "run", Listening(again.run))
+    values = StageRun(distiller, 0, None).step(0)
+    unit = distiller.model.architecture.vocab_size if family == "flm" else 1
+    expected = 0.5 * unit * values["critic_denoising"] + 0.5 * values["critic_adversarial"]
+    torch.testing.assert_close(losses[0], expected)
 
 
 def test_a_family_brings_what_its_teachers_usually_are() -> None:

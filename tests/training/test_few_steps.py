@@ -23,8 +23,8 @@ from dlkit.recipe import Recipe, Run
 from dlkit.samplers.renoise import Renoise
 from dlkit.spaces.embedding import EmbeddingSpace
 from dlkit.training.data import Draw, HeldOut
-from dlkit.training.distill import StageRun
 from dlkit.training.engine import TorchEngine
+from dlkit.training.stage import StageRun
 from dlkit.training.turns import Networks, Studio
 from gaussian_lab import Gaussian
 

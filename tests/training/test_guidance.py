@@ -21,7 +21,7 @@ from dlkit.guidance import Guided
 from dlkit.objectives._base import Noised
 from dlkit.recipe import Guidance, Recipe
 from dlkit.samplers.ddim import Ddim
-from dlkit.training.distill import StageRun
+from dlkit.training.stage import StageRun
 from dlkit.training.turns import Turn
 
 SOURCES = ["where are books sold in paris ?", "is it wet in rome in may ?"]

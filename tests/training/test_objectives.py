@@ -14,8 +14,8 @@ from dlkit.errors import UserError
 from dlkit.objectives._base import Noised
 from dlkit.objectives._trajectory import Trajectory
 from dlkit.recipe import Recipe
-from dlkit.training.distill import StageRun
 from dlkit.training.folder import read_log
+from dlkit.training.stage import StageRun
 from dlkit.training.turns import Turn
 
 OF_THIS_TEACHER = [n for n in objectives.names() if getattr(objectives.get(n), "student_kind", "same") == "same"]

@@ -16,7 +16,7 @@ from dlkit.generator import load_student
 from dlkit.objectives._base import ORIGIN, Noised
 from dlkit.recipe import Recipe
 from dlkit.training import feasible
-from dlkit.training.distill import StageRun
+from dlkit.training.stage import StageRun
 
 ANCHOR = {"name": "ode_regression", "pairs": 12, "steps": 2, "tokens": 1.0}
 CHANGES: dict[str, Any] = {

@@ -16,8 +16,9 @@ from dlkit.errors import UserError
 from dlkit.randomness import Stream
 from dlkit.samplers.ddim import Ddim
 from dlkit.training import feasible, teacher_samples
-from dlkit.training.distill import StageRun, distill
+from dlkit.training.distill import distill
 from dlkit.training.progress import Reporter
+from dlkit.training.stage import StageRun
 from dlkit.training.teacher_samples import TeacherSamples
 from live_memory import LiveMemory
 

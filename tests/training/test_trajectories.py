@@ -15,8 +15,8 @@ from dlkit.generator import load_student, load_teacher
 from dlkit.objectives._trajectory import Trip
 from dlkit.recipe import Recipe
 from dlkit.samplers.flow_map import FlowMapSampler
-from dlkit.training.distill import StageRun
 from dlkit.training.plan import describe
+from dlkit.training.stage import StageRun
 from dlkit.training.turns import Turn
 
 FLM: dict[str, Any] = {

@@ -12,7 +12,8 @@ import tiny
 from dlkit.objectives._base import Noised
 from dlkit.training.checkpoint import module_state
 from dlkit.training.data import Draw
-from dlkit.training.distill import Distiller, StageRun
+from dlkit.training.distill import Distiller
+from dlkit.training.stage import StageRun
 
 
 def has_gradients(module: nn.Module) -> set[bool]:
