@@ -20,7 +20,7 @@ distil() { # name, teacher, recipe, further options
 row() { # name, model, further options of `dlkit eval`
     name=$1 model=$2
     shift 2
-    [ -e "$out/$name.json" ] || dlkit eval --model "$out/$model" --data "$data" --samples 1000 \
+    [ -e "$out/$name.json" ] || dlkit eval --model "$out/$model" --data "$data" --samples 500 \
         --metric "{name: gen_ppl, model: $out/judge}" --json "$out/$name.json" "$@"
 }
 
@@ -33,8 +33,8 @@ if wanted psd; then distil psd flm psd; fi
 if wanted sid_flm; then distil sid_flm flm sid; fi
 if wanted sid_plaid; then distil sid_plaid plaid sid; fi
 if wanted rows; then
-    [ -e "$out/text.json" ] || python "$here/real.py" --data "$data" --model "$out/flm/teacher" --judge "$out/judge" --json "$out/text.json"
-    for k in 1 2 4 8 16 32 64; do
+    [ -e "$out/text.json" ] || python "$here/real.py" --data "$data" --model "$out/flm/teacher" --judge "$out/judge" --samples 500 --json "$out/text.json"
+    for k in 1 2 4 8 16 32; do
         row flm-$k flm/teacher --sampler euler --steps $k
         row plaid-$k plaid/teacher --sampler plaid --steps $k
     done
