@@ -178,6 +178,19 @@ def test_which_sampler_is_used(student: OneStepGenerator, teacher: Teacher) -> N
     assert teacher.choose_sampler({"name": "ddim", "rounding": True}, 7) == Ddim(steps=7, rounding=True)
 
 
+def test_a_named_sampler_keeps_what_the_student_was_taught(student: OneStepGenerator) -> None:
+    own = OneStep(t_init=1.0, codes=8, codes_seed=3)
+    taught = OneStepGenerator(
+        student.denoiser, student.tokenizer, student.architecture.replace(sampler=own.spec()), student.recipe
+    )
+    several = Renoise(steps=3, t_init=1.0, codes=8, codes_seed=3)
+    assert taught.choose_sampler("renoise", 3) == taught.choose_sampler(None, 3) == several
+    assert taught.choose_sampler({"name": "renoise", "t_init": 0.5}, 3) == several.replace(t_init=0.5)
+    assert taught.choose_sampler("ddim", 10) == Ddim(steps=10)
+    with pytest.raises(UserError, match=r"sampler 'flow_map': this student never learnt to jump"):
+        taught.choose_sampler("flow_map", 2)
+
+
 @pytest.mark.parametrize("kind", ["student", "teacher"])
 def test_saving_and_loading_change_nothing(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     model: TextModel = request.getfixturevalue(kind)

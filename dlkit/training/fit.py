@@ -35,7 +35,7 @@ from dlkit.training.engine import Engine, TorchEngine
 from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import largest, refuse_nan, rounded, time_bins
 from dlkit.training.progress import Loop, Reporter
-from dlkit.training.rates import groups, set_lr
+from dlkit.training.rates import groups, set_lr, tell_of_warmup
 from dlkit.training.validation import check, metric_of, outputs, validate
 
 
@@ -118,6 +118,7 @@ class Fitter:
 
     def run(self) -> None:
         """Fit to the end and write the teacher."""
+        tell_of_warmup("fit.optimizer", self.settings.optimizer, self.settings.steps)
         with self.reporter.loop("fit", self.settings.steps, self.done) as loop:
             for step in range(self.done, self.settings.steps):
                 values = self.step(step)

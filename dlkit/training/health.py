@@ -43,8 +43,8 @@ def text_health(sources: Sequence[str] | None, texts: Sequence[Sequence[str]]) -
 
 
 def rounded(values: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """Numbers for a log."""
-    return {name: round(float(value), 6) for name, value in values.items()}
+    """Numbers for a log, to six significant digits: a mean over one-hot states is of the order of 1e-5."""
+    return {name: float(f"{float(value):.6g}") for name, value in values.items()}
 
 
 def largest(weights: Mapping[str, Tensor]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Learning rates over a run."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlkit.errors import Notice
 from dlkit.recipe import Optimizer
 
 
@@ -16,6 +18,17 @@ def groups(module: nn.Module, scale: Callable[[str, Tensor], float]) -> list[dic
     for name, parameter in module.named_parameters():
         found[scale(name, parameter)].append(parameter)
     return [{"params": parameters, "scale": share} for share, parameters in found.items()]
+
+
+def tell_of_warmup(where: str, settings: Optimizer, steps: int) -> None:
+    """A :class:`dlkit.errors.Notice` if a run of so many updates ends before its learning rate has risen."""
+    if settings.warmup > steps:
+        warnings.warn(
+            f"{where}.warmup={settings.warmup} is longer than these {steps} updates, whose learning rate rises to "
+            f"{settings.lr * steps / settings.warmup:.2g} only; set {where}.warmup={steps // 10}",
+            Notice,
+            stacklevel=2,
+        )
 
 
 def set_lr(optimizer: torch.optim.Optimizer, settings: Optimizer, lr: float, step: int, steps: int) -> None:

@@ -16,7 +16,7 @@ from dlkit.training.checkpoint import State
 from dlkit.training.data import Draw
 from dlkit.training.ema import Ema
 from dlkit.training.health import refuse_nan, rounded, time_bins
-from dlkit.training.rates import set_lr
+from dlkit.training.rates import set_lr, tell_of_warmup
 from dlkit.training.students import guide
 from dlkit.training.teacher_samples import TeacherSamples
 from dlkit.training.turns import Networks, Studio, Turn
@@ -86,6 +86,9 @@ class StageRun:
 
     def prepare(self) -> None:
         """Make what the updates to come learn from, which takes a while; nothing in a stage that is done."""
+        for name, optimizer in (("generator", self.generator_optimizer), ("critic", self.critic_optimizer)):
+            if optimizer is not None:
+                tell_of_warmup(name, getattr(self.recipe, name), self.settings.steps)
         anchored = self.recipe.anchor is not None and not self.stands_alone
         if self.done < self.settings.steps and (self.is_regression or anchored):
             _ = self.samples

@@ -1,12 +1,14 @@
 """Learning rates over a run."""
 
+import warnings
 from typing import Literal
 
 import pytest
 import torch
 
+from dlkit.errors import Notice
 from dlkit.recipe import Optimizer
-from dlkit.training.rates import set_lr
+from dlkit.training.rates import set_lr, tell_of_warmup
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,12 @@ def test_the_learning_rate(decay: Literal["linear", "constant"], warmup: int, en
     for step, factor in enumerate(factors):
         set_lr(optimizer, Optimizer(warmup=warmup, decay=decay, end=end), 0.2, step, 4)
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.2 * factor)
+
+
+def test_a_warmup_that_outlasts_the_run_is_told() -> None:
+    said = r"fit.optimizer.warmup=2500 is longer than these 50 updates, whose learning rate rises to 2e-05 only"
+    with pytest.warns(Notice, match=said):
+        tell_of_warmup("fit.optimizer", Optimizer(lr=1e-3, warmup=2500), 50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_of_warmup("fit.optimizer", Optimizer(warmup=50), 50)

@@ -123,6 +123,9 @@ def test_the_folder_names_the_flow_map_and_takes_any_number_of_steps(flow: Path,
     noisy = student.generate(SOURCE, sampler={"name": "flow_map", "gamma": 0.5}, num_samples=2)
     assert len(noisy[0]) == 2
     assert student.choose_sampler("flow_map", 5) == FlowMapSampler(steps=5)
+    for other in ("one_step", "renoise"):  # they would ask it at one time only, which is no jump
+        with pytest.raises(UserError, match=f"sampler '{other}': this student jumps along a flow map"):
+            student.choose_sampler(other, None)
 
 
 def test_a_teacher_takes_its_jumps_as_eulers_steps(flow: Path) -> None:
