@@ -31,7 +31,7 @@ if wanted flm; then fit flm; fi
 if wanted plaid; then fit plaid; fi
 if wanted psd; then distil psd flm psd; fi
 if wanted sid_flm; then distil sid_flm flm sid; fi
-if wanted sid_plaid; then distil sid_plaid plaid sid; fi
+if wanted sid_plaid; then distil sid_plaid plaid sid --set weights.a_dsm=10 --set stages.0.steps=300; fi
 if wanted rows; then
     [ -e "$out/text.json" ] || python "$here/real.py" --data "$data" --model "$out/flm/teacher" --judge "$out/judge" --samples 500 --json "$out/text.json"
     for k in 1 2 4 8 16 32; do
