@@ -101,6 +101,13 @@ def test_what_such_a_model_cannot_do_is_told(teacher: TextModel) -> None:
         teacher.generate(guidance=2.0)
 
 
+def test_a_teacher_without_sources_is_not_guided_in_distillation(runs: Path, data: Path, tmp_path: Path) -> None:
+    layout = load_teacher(runs / "fit").architecture.layout
+    for guidance in ({"teacher": 2.0}, {"condition_dropout": 0.1}):
+        with pytest.raises(UserError, match="guidance: the teacher writes without a source, .*; leave guidance out"):
+            tiny.run_distill(runs / "fit", data, tmp_path / "led", **changes(layout), guidance=guidance)
+
+
 def test_a_recipe_drops_no_sources_that_are_not_there() -> None:
     with pytest.raises(UserError, match=r"fit\.condition_dropout=0\.1: texts of model\.layout=padded have no source"):
         Recipe.from_dict({"model": {"layout": "padded"}, "fit": {"condition_dropout": 0.1}})
