@@ -31,6 +31,9 @@ GuidanceOption = Annotated[
     float, typer.Option("--guidance", help="classifier-free guidance of a teacher that was trained for it (1: none)")
 ]
 MbrOption = Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch", help="texts written at once (default: 256, fewer if states are large)")
+]
 SamplesOption = Annotated[
     int, typer.Option("--samples", help="texts for each source, or in all if the model writes without sources")
 ]
