@@ -19,6 +19,7 @@ import dlkit
 import tiny
 from dlkit import recipe, recipes
 from dlkit.cli import app
+from dlkit.data.grammar import Grammar
 from dlkit.registry import KINDS, Registry
 
 ROOT = Path(__file__).parents[1]
@@ -170,6 +171,55 @@ def test_commands_exist(source: str) -> None:
             assert {word for word in words[1:] if "=" not in word} <= targets, line
         elif words[:1] == ["python"] and words[1].endswith(".py"):
             assert (ROOT / words[1]).is_file(), line
+
+
+WALKS = {  # from lines of text to students: sections whose commands follow one another
+    "start": ["Text without a source"],
+    "flm": ["Fit one"],
+    "plaid": ["Train one", "How likely a text is"],
+    "flow_maps": ["Use", "The first release"],
+}
+TINY = {  # what makes every command small, put behind what the page says
+    "flm_lm1b": ["model.backbone={name: flm, layers: 1, hidden: 16, heads: 2, cond: 8}"],
+    "plaid_small": ["model.backbone={name: plaid, layers: 1, hidden: 16, heads: 2}"],
+    "train": ["model.tokenizer=train:word:200", "model.seq_len=24", "fit.steps=2", "fit.batch_size=8"],
+    "distill": ["stages=[{steps: 2}]", "batch_size=4"],
+    "both": ["evaluation={n_sources: 2, num_samples: 1, steps: 2, every: 2, metric: null}", "run.device=cpu"],
+}
+
+
+def walk(page: str, section: str) -> list[list[str]]:
+    """The commands of a section, as words."""
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/{page}.md has no section {section!r}"
+    sources = re.findall(r"^ *```sh\n(.*?)^ *```", found[1], re.MULTILINE | re.DOTALL)
+    lines = "".join(sources).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line))]
+
+
+def tiny_one(words: list[str]) -> list[str]:
+    """A command with what makes it small; what the page says is read all the same."""
+    program, command, *options = words
+    assert program == "dlkit"
+    if command not in ("train", "distill"):
+        few = {"nll": ["--draws", "1", "--limit", "2"]}.get(command, ["--samples", "4"])
+        return [command, *options, *few]
+    settings = [*TINY.get(options[options.index("--recipe") + 1], []), *TINY[command], *TINY["both"]]
+    return [command, *options, *itertools.chain.from_iterable(("--set", setting) for setting in settings)]
+
+
+@pytest.mark.parametrize("page", WALKS)
+def test_text_without_a_source_can_be_walked(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of the page, one after another, in a folder that holds nothing but ``my-texts``."""
+    (tmp_path / "my-texts").mkdir()
+    for split, count in {"train": 60, "valid": 8, "test": 8}.items():
+        texts = [pair.trg for pair in Grammar().pairs(split, count)]
+        (tmp_path / f"my-texts/{split}.txt").write_text("\n".join(texts), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    teacher = walk("flm", "Fit one")[:1] if page == "flow_maps" else []
+    for words in [*teacher, *itertools.chain.from_iterable(walk(page, section) for section in WALKS[page])]:
+        typer.main.get_command(app)(tiny_one(words), standalone_mode=False)
 
 
 def anchors(page: Path) -> set[str]:

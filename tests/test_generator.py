@@ -21,6 +21,7 @@ from dlkit.generator import (
     load_student,
     load_teacher,
     sample_keys,
+    text_model,
 )
 from dlkit.metrics._mbr import mbr
 from dlkit.part import from_spec
@@ -92,6 +93,29 @@ def test_a_text_does_not_depend_on_its_batch(kind: str, options: dict, request: 
     assert model.generate_tokens(SOURCES[1:2], num_samples=1, seed=5, **options) == [together[1][:1]]
     assert model.generate_tokens([SOURCES[0]] * 2, num_samples=3, seed=5, **options) == [together[0]] * 2
     assert model.generate_tokens(SOURCES, num_samples=3, seed=6, **options) != together
+
+
+@pytest.mark.parametrize(
+    ("length", "dim", "most"), [(128, 128, 256), (128, 4096, 256), (128, 30_522, 34), (8, 2**26, 1)]
+)
+def test_what_is_written_at_once_is_no_more_than_memory_holds(
+    length: int, dim: int, most: int, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """256 texts, or as many as have states of 2^27 numbers."""
+    monkeypatch.setattr(type(teacher.denoiser.space), "dim", property(lambda _: dim))
+    monkeypatch.setattr(teacher, "architecture", teacher.architecture.model_copy(update={"seq_len": length}))
+    assert teacher.at_once() == most
+    assert most == 256 or most * length * dim <= 2**27 or most == 1
+    assert teacher.at_once(1000) == 1000
+
+
+def test_large_states_are_written_a_few_at_once(student: OneStepGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = student.generate_tokens(SOURCES, num_samples=3, seed=5)
+    monkeypatch.setattr(text_model, "NUMBERS", 5 * 24 * student.denoiser.space.dim + 1)
+    sizes: list[int] = []
+    observe = lambda k, t, x_t, x0: sizes.append(len(x_t))  # noqa: E731
+    assert student.generate_tokens(SOURCES, num_samples=3, seed=5, observe=observe) == together
+    assert sizes == [5, 5, 2]
 
 
 def test_the_samples_of_a_source_differ(student: OneStepGenerator) -> None:

@@ -101,6 +101,13 @@ def test_what_such_a_model_cannot_do_is_told(teacher: TextModel) -> None:
         teacher.generate(guidance=2.0)
 
 
+def test_a_teacher_without_sources_is_not_guided_in_distillation(runs: Path, data: Path, tmp_path: Path) -> None:
+    layout = load_teacher(runs / "fit").architecture.layout
+    for guidance in ({"teacher": 2.0}, {"condition_dropout": 0.1}):
+        with pytest.raises(UserError, match=r"guidance: the teacher writes without a source, .*; leave guidance out"):
+            tiny.run_distill(runs / "fit", data, tmp_path / "led", **changes(layout), guidance=guidance)
+
+
 def test_a_recipe_drops_no_sources_that_are_not_there() -> None:
     with pytest.raises(UserError, match=r"fit\.condition_dropout=0\.1: texts of model\.layout=padded have no source"):
         Recipe.from_dict({"model": {"layout": "padded"}, "fit": {"condition_dropout": 0.1}})
@@ -155,6 +162,17 @@ def test_a_report_refuses_what_cannot_be_had_before_it_writes(
         evaluate_folder(teacher, data, num_samples=5, more_metrics=[Bleu()])
     with pytest.raises(UserError, match="mbr=2 chooses among texts of a source"):
         evaluate_folder(teacher, data, mbr=2)
+
+
+def test_a_protocol_of_texts_with_a_source_is_refused(
+    teacher: TextModel, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextModel, "generate_tokens", lambda *_, **__: pytest.fail("it writes"))
+    told = "protocol 'diffuseq' is of texts with a source, and these have none; choose dlkit or raw"
+    with pytest.raises(UserError, match=told):
+        evaluate_folder(teacher, data, protocol="diffuseq")
+    with pytest.raises(UserError, match=told):
+        evaluate(teacher, read_held_out(data, "test", teacher.architecture.layout, 2), protocol="diffuseq")
 
 
 def test_data_of_the_other_kind_is_refused(data: Path, tmp_path: Path) -> None:

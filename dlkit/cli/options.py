@@ -13,7 +13,8 @@ SetOption = Annotated[list[str], typer.Option("--set", help="change a setting: o
 SeedOption = Annotated[int, typer.Option("--seed", help="of the noise and the order of the data")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint in --out")]
 DataOption = Annotated[
-    Path, typer.Option("--data", help="folder with train.jsonl[.gz], valid.jsonl[.gz], test.jsonl[.gz]")
+    Path,
+    typer.Option("--data", help="folder with train, valid and test, each .jsonl[.gz], or .txt[.gz] of texts alone"),
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="folder of the run; it must be new, empty or --resume-d")]
 ModelOption = Annotated[Path, typer.Option("--model", help="folder of a teacher or a student")]
@@ -30,6 +31,9 @@ GuidanceOption = Annotated[
     float, typer.Option("--guidance", help="classifier-free guidance of a teacher that was trained for it (1: none)")
 ]
 MbrOption = Annotated[int, typer.Option("--mbr", help="choose one of this many candidates by minimum Bayes risk")]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch", help="texts written at once (default: 256, fewer if states are large)")
+]
 SamplesOption = Annotated[
     int, typer.Option("--samples", help="texts for each source, or in all if the model writes without sources")
 ]

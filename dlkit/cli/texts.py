@@ -8,6 +8,7 @@ import typer
 
 from dlkit.cli._app import app
 from dlkit.cli.options import (
+    BatchOption,
     DecoderOption,
     GuidanceOption,
     MbrOption,
@@ -42,7 +43,7 @@ def sample(
     samples: SamplesOption = 1,
     mbr: MbrOption = 0,
     seed: SeedOption = 0,
-    batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
+    batch: BatchOption = None,
     decodes: Annotated[
         Path | None, typer.Option("--decodes", help="write DiffuSeq's decode files here instead; needs --data")
     ] = None,
@@ -132,7 +133,7 @@ def evaluate(
     guidance: GuidanceOption = 1.0,
     limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources, or held-out texts")] = None,
     seed: SeedOption = 0,
-    batch: Annotated[int, typer.Option("--batch", help="texts written at once")] = 256,
+    batch: BatchOption = None,
     file: Annotated[Path | None, typer.Option("--json", help="where to write the report")] = None,
 ) -> None:
     """Score a model on a split, or texts in files."""

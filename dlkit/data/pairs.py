@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from dlkit.data.splits import find, is_plain, lines, record, text_of, write_lines
+from dlkit.data.splits import find, is_plain, lines, record, refuse_objects, text_of, write_lines
 from dlkit.errors import UserError
 
 EXAMPLE = 'each line must look like {"src": "a text", "trg": "a text"}'
@@ -40,6 +40,7 @@ def read_split(folder: str | os.PathLike[str], split: str, limit: int | None = N
     """
     path = find(folder, split)
     if is_plain(path):
+        refuse_objects(path)
         raise UserError(f"{path}: texts without a source, where pairs are wanted; {HINT}")
     pairs = list(islice((_parse(line, where) for where, line in lines(path)), limit))
     if not pairs:

@@ -6,6 +6,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from dlkit.errors import UserError
 from dlkit.files import atomic_file
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz")
+KEYS = frozenset({"text", "src", "trg"})  # one of them is in every object of a data folder
+LOOKED_AT = 5  # lines of a file of plain texts
 
 
 def has_split(folder: str | os.PathLike[str], split: str) -> bool:
@@ -46,6 +49,23 @@ def find(folder: str | os.PathLike[str], split: str) -> Path:
 def is_plain(path: Path) -> bool:
     """Whether a file has a text on each line, and no objects."""
     return path.name.endswith((".txt", ".txt.gz"))
+
+
+def refuse_objects(path: Path) -> None:
+    """Raise ``UserError`` if a file of plain texts begins with lines that are the objects of a ``.jsonl`` file."""
+    first = [line for _, line in islice(lines(path), LOOKED_AT)]
+    if first and all(_is_example(line) for line in first):
+        raise UserError(
+            f"{path}: its lines are JSON objects, not texts; rename it to {path.name.replace('.txt', '.jsonl')}"
+        )
+
+
+def _is_example(line: str) -> bool:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and not KEYS.isdisjoint(found)
 
 
 def _candidates(folder: str | os.PathLike[str], split: str) -> list[Path]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from itertools import islice
 
-from dlkit.data.splits import find, is_plain, lines, record, text_of, write_lines
+from dlkit.data.splits import find, is_plain, lines, record, refuse_objects, text_of, write_lines
 from dlkit.errors import UserError
 
 EXAMPLE = 'each line must look like {"text": "a text"}'
@@ -22,10 +22,11 @@ def read_texts(folder: str | os.PathLike[str], split: str, limit: int | None = N
 
     Raises:
         UserError: the folder or file is missing, several forms are there, the file is empty, damaged or not UTF-8,
-            holds pairs, or has a line that is no such object or whose text is blank.
+            holds pairs, has a line that is no such object or whose text is blank, or objects where texts are plain.
     """
     path = find(folder, split)
     if is_plain(path):
+        refuse_objects(path)
         found = (line.rstrip("\r\n") for _, line in lines(path) if line.strip())
     else:
         found = (_parse(line, where) for where, line in lines(path))

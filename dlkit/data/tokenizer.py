@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlkit.data.hub import from_hub
 from dlkit.errors import UserError
 from dlkit.files import write_text
 
@@ -362,15 +363,10 @@ def _whitespace_words(words: list[str]) -> Tokenizer:
 
 
 def _from_hub(name: str) -> Tokenizer:
-    from huggingface_hub import model_info
     from transformers import AutoTokenizer
 
     try:
-        try:
-            loaded = AutoTokenizer.from_pretrained(name, local_files_only=True)  # no network where there is a copy
-        except (OSError, ValueError):
-            model_info(name, timeout=10)  # asks once; the call below tries again for most of a minute
-            loaded = AutoTokenizer.from_pretrained(name)
+        loaded = from_hub(name, AutoTokenizer.from_pretrained)
     except Exception as error:  # offline, unknown and broken names end in a dozen types of error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         message = f"tokenizer {name!r} is no file here and cannot be had from the hub ({reason}); {FORMS}"

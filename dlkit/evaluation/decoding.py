@@ -70,7 +70,7 @@ def decode(
     sampler: str | dict[str, Any] | Sampler | None = None,
     steps: int | None = None,
     decoder: str | dict[str, Any] | Decoder | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     guidance: float = 1.0,
 ) -> Decoded:
     """Write a text for every source and seed; seed s gives what ``model.generate(sources, seed=s)`` does.

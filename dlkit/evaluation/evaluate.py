@@ -65,7 +65,7 @@ def evaluate(
     num_samples: int = 1,
     mbr: int = 0,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     decoder: str | dict[str, Any] | Decoder | None = None,
     guidance: float = 1.0,
     protocol: str = "dlkit",
@@ -98,7 +98,7 @@ def evaluate(
             was asked for cannot be had of these texts.
     """
     count = candidates(num_samples, mbr)
-    settled = rules(protocol)
+    settled = rules(protocol, model.architecture.is_conditional)
     if mbr and not model.architecture.is_conditional:
         raise UserError(f"mbr={mbr} chooses among texts of a source, and this {model.kind} has none; leave it out")
     for metric in more_metrics:

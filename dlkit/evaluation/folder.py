@@ -37,7 +37,7 @@ def evaluate_folder(
     """
     architecture = model.architecture
     protocol = protocol or ("diffuseq" if architecture.is_conditional else "dlkit")
-    rules(protocol)
+    rules(protocol, architecture.is_conditional)
     metric_settings(more_metrics, architecture.is_conditional)  # what is missing is told before anything is generated
     held_out = read_held_out(data, split, architecture.layout, limit)
     row, _ = evaluate(model, held_out, protocol=protocol, more_metrics=more_metrics, **settings)

@@ -35,10 +35,12 @@ class Rules:
             model's tokenizer and truncation, so that case and spacing equal the output's, as DiffuSeq does; ``raw``
             takes them as the data has them.
         diversity_samples: how many of a source's samples self-BLEU and div-4 compare, the first ones; None: all.
+        of_sources: nothing of it applies to texts without a source.
     """
 
     reference_text: ReferenceText
     diversity_samples: int | None = None
+    of_sources: bool = False
 
     def compared(self, num_samples: int) -> int:
         """How many of ``num_samples`` samples self-BLEU and div-4 compare."""
@@ -46,16 +48,25 @@ class Rules:
 
 
 PROTOCOLS: dict[Name, Rules] = {
-    "diffuseq": Rules("re-decoded ids", diversity_samples=3),  # of the 10 candidates for minimum Bayes risk, say
+    "diffuseq": Rules(
+        "re-decoded ids", diversity_samples=3, of_sources=True
+    ),  # of the 10 candidates for minimum Bayes risk, say
     "dlkit": Rules("re-decoded ids"),
     "raw": Rules("raw"),
 }
 
 
-def rules(name: str) -> Rules:
-    """The rules of a protocol. Raises ``UserError`` if there is none of that name."""
+def rules(name: str, sources: bool = True) -> Rules:
+    """The rules of a protocol.
+
+    Raises:
+        UserError: there is none of that name, or it is one of texts with a source, and these have none.
+    """
     if name not in PROTOCOLS:
         raise UserError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    if PROTOCOLS[name].of_sources and not sources:
+        others = " or ".join(other for other, settled in PROTOCOLS.items() if not settled.of_sources)
+        raise UserError(f"protocol {name!r} is of texts with a source, and these have none; choose {others}")
     return PROTOCOLS[name]
 
 
@@ -133,7 +144,7 @@ class Protocol(Scoring):
         num_samples: int = 1,
         mbr: int = 0,
         seed: int = 0,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         decoder: str | Mapping[str, Any] | Decoder | None = None,
         guidance: float = 1.0,
         more_metrics: Sequence[Metric] = (),
@@ -141,13 +152,14 @@ class Protocol(Scoring):
         """The protocol of an evaluation with these settings on this machine.
 
         Args:
+            batch_size: None is the model's own.
             held_out_texts: that texts without a source were compared with.
             more_metrics: those that were asked for beside the usual ones.
 
         Raises:
-            UserError: there is no such protocol, decoder or split.
+            UserError: there is no such protocol, of such texts, no such decoder or no such split.
         """
-        settled, count = rules(name), mbr or num_samples
+        settled, count = rules(name, model.architecture.is_conditional), mbr or num_samples
         chosen: Decoder = from_spec(decoders.registry, decoder or model.architecture.decoder)
         return cls(
             name=name,  # type: ignore[arg-type]
@@ -158,7 +170,7 @@ class Protocol(Scoring):
             mbr=mbr,
             diversity_samples=settled.compared(count),
             seed=seed,
-            batch_size=batch_size,
+            batch_size=model.at_once(batch_size),
             decoder=chosen.spec(),
             guidance=guidance,
             device=device_name(model.device),

@@ -34,6 +34,7 @@ from dlkit.recipe import Recipe
 from dlkit.samplers._base import Noise, Observer, Sampler
 
 _T = TypeVar("_T")
+BATCH, NUMBERS = 256, 2**27  # texts written at once, and numbers that a state of them may have: 512 MB in fp32
 
 
 class TextModel:
@@ -109,6 +110,14 @@ class TextModel:
         """Network calls of one text."""
         return sampler.calls(self.architecture.process.noise_schedule) * (1 if guidance == 1.0 else 2)
 
+    def at_once(self, wanted: int | None = None) -> int:
+        """Texts written at once: as many as are wanted, or 256, fewer if a state [b, l, d] had over 2^27 numbers.
+
+        A sampler holds a few states, and one of one-hot tokens is as large as logits. No text depends on it.
+        """
+        numbers = self.architecture.seq_len * self.denoiser.space.dim
+        return wanted if wanted is not None else min(BATCH, max(1, NUMBERS // numbers))
+
     def generate(
         self, sources: Sequence[str] | None = None, *, num_samples: int = 1, mbr: int = 0, **options: Any
     ) -> list[list[str]]:
@@ -147,7 +156,7 @@ class TextModel:
         steps: int | None = None,
         sampler: str | dict[str, Any] | Sampler | None = None,
         seed: int = 0,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         decoder: str | dict[str, Any] | Decoder | None = None,
         guidance: float = 1.0,
         observe: Observer | None = None,
@@ -165,7 +174,7 @@ class TextModel:
             steps: network calls; None is the model's own default, for a student the steps it was trained for.
             sampler: name or settings; None is the model's own.
             seed: of the noise, and of what the decoder draws.
-            batch_size: texts written at once.
+            batch_size: texts written at once; None is as many as :meth:`at_once` says.
             decoder: name or settings; None is the model's own.
             guidance: w of classifier-free guidance, see :class:`dlkit.guidance.Guided`; 1 is none, anything else makes
                 a second network call of each.
@@ -174,6 +183,7 @@ class TextModel:
         Raises:
             UserError: as :meth:`generate`.
         """
+        batch_size = self.at_once(batch_size)
         if num_samples < 1 or batch_size < 1:
             raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
         chosen, denoiser = self.choose_sampler(sampler, steps), self.guided(guidance)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.errors import UserError
-from dlkit.metrics._pretrained import identity, named_errors, quiet
+from dlkit.metrics._pretrained import identity, quiet, read
 
 CONTEXT = ("n_positions", "max_position_embeddings", "n_ctx")  # what configurations call the longest sequence
 
@@ -41,10 +41,9 @@ class Judge:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        with named_errors(name), quiet():
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-        model, found = loaded
+        how = {"dtype": torch.float32, "output_loading_info": True}
+        tokenizer = read(name, AutoTokenizer.from_pretrained)
+        model, found = read(name, lambda place, **where: AutoModelForCausalLM.from_pretrained(place, **how, **where))
         missing = sorted(found["missing_keys"])
         if missing:
             raise UserError(f"{name} lacks the weights {', '.join(missing[:3])}; give a folder with a whole model")

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dlkit.errors import UserError
-from dlkit.metrics._pretrained import identity, named_errors, quiet
+from dlkit.metrics._pretrained import identity, read
 
 # The layers that bert-score 0.3.13 takes: those that agree best with human judgement on WMT 16.
 LAYERS = {
@@ -77,9 +77,8 @@ class Encoder:
         """
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-        with named_errors(name):
-            config = AutoConfig.from_pretrained(name)
-            tokenizer = AutoTokenizer.from_pretrained(name)
+        config = read(name, AutoConfig.from_pretrained)
+        tokenizer = read(name, AutoTokenizer.from_pretrained)
         depth = getattr(config, "num_hidden_layers", 0)
         layer = LAYERS.get(Path(name).name, depth) if layer is None else layer
         if not 0 <= layer <= depth or getattr(config, "is_encoder_decoder", False):
@@ -87,8 +86,8 @@ class Encoder:
                 f"{name} has no encoder with {layer} layers, but one with {depth}; give another layer or model"
             )
         config.num_hidden_layers = layer
-        with named_errors(name), quiet():
-            model, found = AutoModel.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
+        how = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+        model, found = read(name, lambda place, **where: AutoModel.from_pretrained(place, **how, **where))
         missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
         if missing:
             raise UserError(f"{name} lacks the weights {', '.join(missing[:3])}; give a folder with a whole model")

@@ -103,6 +103,10 @@ class Recipe(Spec):
         model = rest.get("model", {})
         if not isinstance(model, dict) or "family" in model:
             raise ValueError("teacher and model.family say the same; give one of them")
+        if _is_path(data["teacher"]):
+            raise ValueError(
+                f"teacher: {data['teacher']} is no family but a path; a folder goes to distill(teacher=...)"
+            )
         return {**rest, "model": {**model, "family": data["teacher"]}}
 
     @model_validator(mode="after")
@@ -225,3 +229,10 @@ class Recipe(Spec):
                 data = self._read(data, "--set", UNFINISHED).to_dict()
                 assign(data, assignment)
         return type(self).from_dict(data, where="--set")
+
+
+def _is_path(teacher: Any) -> bool:
+    """Whether this is a folder of a model, or was meant to be one."""
+    if not isinstance(teacher, str) or teacher in teachers.names():
+        return isinstance(teacher, Path)
+    return Path(teacher).name != teacher or Path(teacher).exists()

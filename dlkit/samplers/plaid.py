@@ -58,6 +58,8 @@ class PlaidSampler(Sampler):
     network's logits, of the token at a place; for ``all`` it is summed over the places, and for ``any`` log p_c is
     logsumexp over the L places less L, as in the original (less log L would be a mean; it matters to complements only).
 
+    Both divide by alpha, so some of the text must be left at t = 1, as it is in Plaid: straight flows are refused.
+
     The state is float64 and the network's input is not. A network that takes its last x0 is given it as it was, without
     temperature and guidance. What comes out are the states of the tokens of highest logit in the last call, so that
     every decoder reads the same from them.
@@ -90,6 +92,11 @@ class PlaidSampler(Sampler):
         return [*zip(t.tolist(), s.tolist(), strict=True)][: max(n - 1, 1)] + [(low, low)] * (n > 1)
 
     def calls(self, schedule: Schedule) -> int:
+        if not bool((schedule.alpha(torch.ones(1, dtype=torch.float64)) > 0.0).all()):
+            raise UserError(
+                f"sampler 'plaid' divides by alpha, and under the schedule {schedule.registered_name!r} nothing of the "
+                "text is left at t = 1 (alpha = 0); take ddim, ancestral or euler"
+            )
         return len(self.path(schedule)) + 1
 
     def sample(

@@ -39,7 +39,7 @@ class DistillResult:
     Attributes:
         student: folder of the best student.
         log: file of the training log.
-        best: stage, step and score of the best student.
+        best: stage (from 0, as in the log), step and score of the best student.
     """
 
     student: Path
@@ -143,7 +143,7 @@ class Distiller:
             self.run_stage(number, state if number == first else None)
         student = self.student(self.best.weights)
         student.save_pretrained(self.folder.path / "student")
-        self.reporter.say(f"best student: {self.best.where()}")
+        self.reporter.say(f"best student: stage {self.best.stage + 1}, step {self.best.step}, {self.best.score:.4f}")
 
     def run_stage(self, number: int, state: State | None) -> None:
         """One stage: the student goes on from the best one, psi and head start anew."""

@@ -74,7 +74,11 @@ def check_time(recipe: Recipe, teacher: Architecture) -> None:
 
 
 def check_guidance(recipe: Recipe, teacher: Architecture) -> None:
-    """A teacher that never lost its sources cannot say what it would without."""
+    """A teacher that never lost its sources cannot say what it would without, nor one that never had any, with."""
+    if recipe.guidance.is_used and not teacher.is_conditional:
+        raise UserError(
+            "guidance: the teacher writes without a source, so there is none to be led by; leave guidance out"
+        )
     if recipe.guidance.is_used and not teacher.condition_dropout:
         raise UserError(
             "guidance: the teacher was never trained without its sources; train one with fit.condition_dropout=0.1, or "

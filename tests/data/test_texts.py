@@ -84,6 +84,24 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
     assert "not a whole gzip file" in refusal(write(tmp_path, damaged, "train.txt.gz"))
 
 
+@pytest.mark.parametrize("line", [b'{"text": "a", "id": 3}', b'{"src": "a", "trg": "b"}'])
+@pytest.mark.parametrize("name", ["train.txt", "train.txt.gz"])
+def test_objects_in_a_file_of_plain_texts(tmp_path: Path, name: str, line: bytes) -> None:
+    """All of the first lines, however few; one that is a text makes the file one of texts."""
+
+    def given(content: bytes) -> None:
+        write(tmp_path, gzip.compress(content) if name.endswith(".gz") else content, name)
+
+    given(b"\n" + line)
+    hint = f"its lines are JSON objects, not texts; rename it to {name.replace('.txt', '.jsonl')}"
+    assert hint in refusal(tmp_path)
+    with pytest.raises(UserError, match=hint):
+        read_split(tmp_path, "train")
+    for other in (b"a text", b'{"no": "text"}', b'["text"]', b"{" * 100_000):
+        given(b"\n".join([line, other]))
+        assert read_texts(tmp_path, "train") == [line.decode(), other.decode()]
+
+
 def test_texts_where_pairs_are_wanted(tmp_path: Path) -> None:
     write_texts(tmp_path / "train.jsonl", ["a"])
     hint = r"give pairs, or a model that reads such texts \(model.layout=padded or packed\)"

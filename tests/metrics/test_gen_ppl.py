@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from dlkit.errors import UserError
 from dlkit.metrics._base import Cases, Sequences
+from dlkit.metrics._causal import Judge
+from dlkit.metrics._contextual import Encoder
 from dlkit.metrics.gen_ppl import GenPpl
 
 WORDS = ["<end>", "<unk>", "a", "b", "c", "[CLS]", "[SEP]"]
@@ -122,6 +124,26 @@ def test_what_cannot_be_scored_is_told(random: str, tmp_path: Path) -> None:
         GenPpl(model=random, protocol="flm").score(Cases.without_sources(["a b"]))
     with pytest.raises(UserError, match="no text has two tokens"):
         GenPpl(model=random, protocol="flm").score(sequences("a", ""))
+
+
+def test_the_hub_is_asked_once_and_only_for_what_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline it is one question, whatever the libraries would do; of a path, none."""
+    asked: list[tuple[str, float]] = []
+
+    def nobody_answers(name: str, timeout: float) -> None:
+        asked.append((name, timeout))
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.model_info", nobody_answers)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    for load in (Judge.load, Encoder.load):
+        for path in (tmp_path / "gone", "./gone", "../gone", "~/gone", "runs/my/judge"):
+            with pytest.raises(UserError, match=r"cannot read the model .*: there is no such folder; give a"):
+                load(str(path))
+        assert asked == []
+        with pytest.raises(UserError, match=r"cannot read the model runs/judge \(ConnectionError: Name or service"):
+            load("runs/judge")
+        assert [name for name, _ in asked] == ["runs/judge"] and asked.pop()[1] <= 10
 
 
 def test_texts_with_sources_can_be_judged_too(random: str) -> None:

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import tiny
+from dlkit import schedules
 from dlkit.data.sequences import Rows
 from dlkit.errors import UserError
 from dlkit.evaluation.likelihood import of_rows
 from dlkit.exchange import export_teacher
 from dlkit.generator import Teacher, load_teacher
+from dlkit.part import from_spec
 from dlkit.samplers.plaid import PlaidSampler, spelled
 from dlkit.teachers import registry
 from dlkit.teachers._base import ReadOptions
@@ -117,6 +120,17 @@ def test_what_cannot_be_wished_for_is_told(run: Path, wish: dict, message: str) 
     teacher: Teacher = load_teacher(run)  # type: ignore[assignment]
     with pytest.raises(UserError, match=message):
         teacher.generate_tokens(sampler={"name": "plaid", "steps": 2, "guidance": [wish]})
+
+
+@pytest.mark.parametrize("schedule", ["rectified_flow", "trig", {"name": "token_accuracy", "vocab_size": 50}])
+def test_a_schedule_that_leaves_nothing_of_the_text_is_refused(schedule: Any) -> None:
+    with pytest.raises(UserError, match=r"sampler 'plaid' divides by alpha, .* \(alpha = 0\); take ddim"):
+        PlaidSampler(steps=2).calls(from_spec(schedules.registry, schedule))
+
+
+@pytest.mark.parametrize("schedule", ["sqrt", "karras", "learned_gamma"])
+def test_a_schedule_that_leaves_something_of_it_is_taken(schedule: str) -> None:
+    assert PlaidSampler(steps=2).calls(from_spec(schedules.registry, schedule)) == 2
 
 
 def test_times_that_leave_out_a_term_are_refused(tmp_path: Path) -> None:

@@ -106,6 +106,18 @@ def test_the_best_student_is_kept(
     assert tiny.same(module_state(load_student(result.student).denoiser.backbone), students[best])
 
 
+def test_stages_are_counted_from_1_in_what_is_told(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted([0.1, 0.4, 0.2, 0.4], monkeypatch)
+    made = tiny.recipe(stages=[{"steps": 2}] * 2, evaluation={"every": 1})
+    result = distill(made, teacher, data, tmp_path / "run")
+    told = capsys.readouterr().err
+    assert "stage 1 of 2: " in told and "stage 2 of 2: " in told
+    assert told.splitlines()[-1] == "best student: stage 1, step 2, 0.4000"
+    assert result.best == {"stage": 0, "step": 2, "score": 0.4}
+
+
 def test_the_second_stage_starts_from_the_best_student_and_the_teachers_score(
     teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,9 @@ def test_a_family_brings_what_its_teachers_usually_are() -> None:
 def test_wrong_teachers_are_told() -> None:
     with pytest.raises(UserError, match="nothing is called 'plad'; did you mean 'plaid'"):
         Recipe(teacher="plad")  # type: ignore[call-arg]
+    for folder in ("r/flm", "./flm", str(Path(__file__).parent), Path("flm")):
+        with pytest.raises(UserError, match=r"is no family but a path; a folder goes to distill\(teacher=\.\.\.\)"):
+            Recipe(teacher=folder)  # type: ignore[call-arg]
     with pytest.raises(UserError, match=r"teacher and model\.family say the same"):
         Recipe(teacher="flm", model={"family": "plaid"})  # type: ignore[call-arg, arg-type]
     assert set(SMALL) <= set(teachers.names())
