@@ -14,8 +14,9 @@ from dlkit.exchange import export_teacher
 from dlkit.generator import Teacher, load_teacher
 from dlkit.samplers.plaid import PlaidSampler, spelled
 from dlkit.teachers import registry
-from dlkit.teachers._base import ReadOptions
+from dlkit.teachers._base import FitBatch, ReadOptions
 from dlkit.teachers._sniff import sniff
+from dlkit.teachers.plaid import Plaid
 from plaid_tokenizer import write_tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden/plaid/weights"
@@ -92,6 +93,27 @@ def test_a_text_is_bounded_and_padding_does_not_count_in_packed_rows(run: Path) 
     assert found.bits_per_token == pytest.approx(found.nats_per_token * 1.4426950408889634)
     again = of_rows(teacher, Rows(ids, torch.ones_like(ids, dtype=torch.bool), 0), {}, draws=4, batch_size=1)
     assert again.nats_per_token == pytest.approx(found.nats_per_token, rel=1e-4)
+
+
+def test_the_prior_is_that_of_all_rows_and_informed_ones_teach_it_nothing(run: Path) -> None:
+    """However rows are weighted, the mean is the divergence, and its slope -a (s + d a) / 2 of those not informed."""
+    denoiser = load_teacher(run).denoiser
+    informed = torch.tensor([True, False, False, True, False, False])
+    rest = torch.tensor([True, True, False, False, False, False])
+    batch = FitBatch(
+        ids=torch.arange(60).view(6, 10),
+        mask=torch.ones(6, 10, dtype=torch.bool),
+        t=torch.where(rest, denoiser.process.noise_schedule.t_min, 0.5),
+        normal=lambda name: torch.zeros(6, 10, 8),
+        uniform=lambda name, *shape: 1.0 - informed.double(),
+        weight=torch.where(rest, 3.0, 1.5),
+    )
+    prior = (batch.weight * Plaid(split=0.0).losses(denoiser, batch)["prior"]).mean()
+    gamma_1: torch.Tensor = denoiser.schedule.gamma_1  # type: ignore[union-attr, assignment]
+    a, s = (torch.sigmoid(sign * gamma_1.detach().double()) for sign in (-1, 1))
+    torch.testing.assert_close(prior.detach(), 0.5 * (a + 8 * (s - 1.0 - s.log())), rtol=1e-5, atol=0)
+    (slope,) = torch.autograd.grad(prior, gamma_1)
+    torch.testing.assert_close(slope.double(), -0.5 * a * (s + 8 * a) * 4 / 6, rtol=1e-5, atol=0)
 
 
 def test_guidance_spells_a_prefix_under_inference_mode(run: Path) -> None:
