@@ -1,5 +1,6 @@
 """A tokenizer of Plaid's kind, of any size: bytes and pieces of them, and one special token, id 0."""
 
+from itertools import chain, count, islice, product
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -10,9 +11,10 @@ END = "<|endoftext_R9VQqF0Ag7|>"
 def write_tokenizer(file: Path, size: int) -> None:
     """Write one of so many ids; fewer than 257 leave out some bytes."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [first + second for first in letters for second in letters]
-    vocab = {token: number for number, token in enumerate([END, *letters, *words][:size])}
-    merges = [(word[0], word[1]) for word in vocab if word in set(words)]
+    words = map("".join, chain.from_iterable(product(letters, repeat=length) for length in count(1)))
+    pieces = list(islice(words, size - 1))
+    vocab = {token: number for number, token in enumerate([END, *pieces])}
+    merges = [(word[:-1], word[-1]) for word in pieces if len(word) > 1]
     backend = Tokenizer(models.BPE(vocab, merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

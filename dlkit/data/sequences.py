@@ -278,20 +278,28 @@ class Rows:
         Raises:
             UserError: the texts do not fill one row.
         """
+        for rows in cls.packed_to_the_end(texts, tokenizer, seq_len):
+            if rows.ids.shape[1] == seq_len:
+                return rows
+        raise UserError(
+            f"{name}: all texts together do not fill one row of {seq_len} ids; give more text, set a smaller "
+            "model.seq_len, or set model.layout=padded"
+        )
+
+    @classmethod
+    def packed_to_the_end(cls, texts: Sequence[str], tokenizer: Tokenizer, seq_len: int) -> list["Rows"]:
+        """The same with the short last row, as rows of its own length behind the others."""
         starts = range(0, len(texts), CHUNK)
         encoded = (ids for start in starts for ids in tokenizer.encode_batch(texts[start : start + CHUNK]))
         rows = packed_texts(encoded, seq_len, tokenizer.cls_id, tokenizer.sep_id)
-        whole = (row for row in rows if len(row) == seq_len)
-        found = []
-        while some := list(islice(whole, CHUNK)):
-            found.append(_small(some, tokenizer))
-        if not found:
-            raise UserError(
-                f"{name}: all texts together do not fill one row of {seq_len} ids; give more text, set a smaller "
-                "model.seq_len, or set model.layout=padded"
-            )
-        ids = torch.cat(found)
-        return cls(ids, torch.ones_like(ids, dtype=torch.bool), 0)
+        full, short = [], []
+        while some := list(islice(rows, CHUNK)):
+            if len(some[-1]) < seq_len:
+                short.append(_small([some.pop()], tokenizer))
+            if some:
+                full.append(_small(some, tokenizer))
+        ids = [torch.cat(same) for same in (full, short) if same]
+        return [cls(each, torch.ones_like(each, dtype=torch.bool), 0) for each in ids]
 
     def __len__(self) -> int:
         return self.ids.shape[0]

@@ -118,6 +118,7 @@ class PlaidSampler(Sampler):
             if to < now:
                 x = cond.apply(self._step(process, x, x0, t, torch.full_like(t, to), lambda k=k: noise(k + 1)))
             last = raw if denoiser.self_conditions else None
+        self._refuse_what_is_no_number(x)
         end = path[-1][1] if path else 1.0
         t = torch.full((len(x),), end, dtype=torch.float64, device=x.device)
         found = denoiser.predict(x.to(dtype), t, cond, self_cond=last, want=frozenset({"x0", "logits"}))
@@ -146,13 +147,9 @@ class PlaidSampler(Sampler):
     def _wish(self, logits: Float[Tensor, "b l v"]) -> Float[Tensor, ""]:
         """sum_c w_c log p_c, over all texts."""
         known = F.log_softmax(logits.double(), dim=-1)
-        somewhere = known.logsumexp(1) - known.shape[1]
-        places = {"any": somewhere, "all": known}
         wish = known.new_zeros(())
         for each in self.guidance:
-            place = places[each.position] if isinstance(each.position, str) else known[:, each.position]
-            log_p = place[..., each.token]
-            wish = wish + each.weight * (_log_of_rest(log_p) if each.complement else log_p).sum()
+            wish = wish + each.weight * _log_p(known, each).sum()
         return wish
 
     def _sharpened(self, process: GaussianProcess, x0: State, x: State, t: Float[Tensor, " b"]) -> State:
@@ -168,6 +165,11 @@ class PlaidSampler(Sampler):
         posterior = process.posterior(x, x0, t, s)
         return posterior.mean + posterior.std * noise().double()
 
+    def _refuse_what_is_no_number(self, x: State) -> None:
+        if not x.isfinite().all():
+            what = "the weights of its guidance" if self.guidance else "its score_temperature or initial_noise_scale"
+            raise UserError(f"the sampler's states have left the range of numbers; change {what}, or the teacher")
+
     def _refuse_other_tokens(self, vocab_size: int, length: int) -> None:
         for each in self.guidance:
             if each.token >= vocab_size:
@@ -176,9 +178,17 @@ class PlaidSampler(Sampler):
                 raise UserError(f"guidance: position {each.position} is outside a text of {length} tokens")
 
 
-def _log_of_rest(log_p: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """log(1 - p), exact for small and for large p (Maechler 2012, log1mexp)."""
-    small = log_p < -0.6931471805599453
-    by_small = torch.log1p(-torch.exp(torch.where(small, log_p, -1.0)))
-    by_large = torch.log(-torch.expm1(torch.where(small, -1.0, log_p)))
-    return torch.where(small, by_small, by_large)
+def _log_p(known: Float[Tensor, "b l v"], wish: Constraint) -> Float[Tensor, "b *l"]:
+    """log p_c, or log(1 - p_c), of the log-probabilities of all tokens.
+
+    At a place 1 - p is the sum over the other tokens, which keeps its digits and its slope where p is 1 in float64. For
+    ``any`` p = e^-L sum_l p_l is L e^-L at most, so that log(1 - p) is harmless as it stands.
+    """
+    if wish.position == "any":
+        somewhere = known[..., wish.token].logsumexp(1) - known.shape[1]
+        return torch.log1p(-somewhere.exp()) if wish.complement else somewhere
+    place = known if wish.position == "all" else known[:, wish.position]
+    if not wish.complement:
+        return place[..., wish.token]
+    itself = torch.arange(place.shape[-1], device=place.device) == wish.token
+    return place.masked_fill(itself, -torch.inf).logsumexp(-1)

@@ -14,6 +14,8 @@ from dlkit.schedules import register
 from dlkit.schedules._base import ContinuousSchedule, VariancePreserving
 
 HALVINGS = 60
+LARGEST = 30.0  # size of gamma, up to which alpha, sigma and the SNR have digits in float32 too
+FLATTEST = 1e-8  # rise of h, as a share of the most that it could rise, below which gamma has few digits left
 
 Times = Float[Tensor, "..."]
 
@@ -68,18 +70,25 @@ class MonotoneGamma(nn.Module):
         """Look whether this is a schedule; the host waits for the device.
 
         Raises:
-            UserError: the bounds have crossed, or h is flat, so that gamma is no number.
+            UserError: the bounds have crossed or are so far out that the SNR is no number, or h is flat, so that gamma
+                is none.
         """
         with torch.no_grad():
             gamma_0, gamma_1 = (float(bound) for bound in self.bounds)
             ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.b1.device)
             low, high = self._h(ends).tolist()
-        if not gamma_0 < gamma_1 < float("inf"):
+            most = 2.0 * float(self._positive()[1].sum())
+        if not gamma_0 < gamma_1:
             raise UserError(
                 f"the learned schedule has gamma_0={gamma_0:g} and gamma_1={gamma_1:g}, so noise would not grow with "
                 "time; take an earlier checkpoint or a lower learning rate"
             )
-        if not low < high < float("inf"):
+        if max(-gamma_0, gamma_1) > LARGEST:
+            raise UserError(
+                f"the learned schedule has gamma_0={gamma_0:g} and gamma_1={gamma_1:g}, outside of -{LARGEST:g} to "
+                f"{LARGEST:g}, where noise levels are no numbers; take an earlier checkpoint or a lower learning rate"
+            )
+        if not FLATTEST * most < high - low < float("inf"):
             raise UserError(
                 f"the learned schedule is saturated: h goes from {low:g} to {high:g}, so gamma(t) is no number; "
                 "take an earlier checkpoint or a lower learning rate"
@@ -106,8 +115,8 @@ class LearnedGamma(VariancePreserving, ContinuousSchedule):
         hidden: units of the network.
     """
 
-    gamma_0: float = Field(default=-3.0, ge=-30.0, le=30.0)
-    gamma_1: float = Field(default=6.0, ge=-30.0, le=30.0)
+    gamma_0: float = Field(default=-3.0, ge=-LARGEST, le=LARGEST)
+    gamma_1: float = Field(default=6.0, ge=-LARGEST, le=LARGEST)
     hidden: int = Field(default=1024, ge=1, le=65_536)
 
     @model_validator(mode="after")

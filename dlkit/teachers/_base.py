@@ -31,6 +31,7 @@ class FitBatch:
             where they are asked for, since one may be as large as everything else.
         uniform: uniforms on (0, 1) of a shape [b ...] likewise.
         done: updates before this one.
+        weight: what the row's loss is multiplied by in the mean over the batch.
     """
 
     ids: Int[Tensor, "b l"]
@@ -39,6 +40,7 @@ class FitBatch:
     normal: Callable[[str], Float[Tensor, "b l d"]]
     uniform: Callable[..., Float[Tensor, "b ..."]]
     done: int = 0
+    weight: Float[Tensor, " b"] | float = 1.0
 
 
 @dataclass(frozen=True)

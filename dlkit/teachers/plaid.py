@@ -56,9 +56,10 @@ class Plaid(TeacherFamily):
         diffusion  1/2 e^-gamma gamma' |e - x0(z)|^2, gamma' by the time that goes from 0 to 1 over the noisy part
         prior      KL(N(alpha_1 e, sigma_1^2) || N(0, I)) at t = 1
 
-    A row whose time is t_min gives the first, every other row the other two, and the time sampler ``vlb`` weights rows
-    so that the mean over the batch is the bound. Everything minimises it but the shape of the schedule, on which it
-    does not depend: that minimises the mean square of ``diffusion``, and with it the variance of the bound.
+    A row whose time is t_min gives the first, every other row the second, and the time sampler ``vlb`` weights rows so
+    that the mean over the batch is the bound; every row gives the third, which its weight is taken off beforehand.
+    Everything minimises the bound but the shape of the schedule, on which it does not depend: that minimises the mean
+    square of ``diffusion``, and with it the variance of the bound.
 
     Some rows are given the network's own first estimate of x0; there the embeddings and the schedule learn nothing. The
     share of the state's own likelihood in the logits rises from 0 to 1.
@@ -126,12 +127,11 @@ class Plaid(TeacherFamily):
         error = mean((now.e - x0).square().sum(-1))
         diffusion = torch.where(rest, 0.0, 0.5 * torch.exp(-now.gamma) * now.slope * error)
         _minimise_squares(diffusion, rise, slope)
+        prior = mean(_divergence(now.e, _cut(weights.bounds[1].expand_as(u), now.informed)))
         return {
             "reconst": torch.where(rest, mean(nll), 0.0),
             "diffusion": diffusion,
-            "prior": torch.where(
-                rest, 0.0, mean(_divergence(now.e, _cut(weights.bounds[1].expand_as(u), now.informed)))
-            ),
+            "prior": prior / batch.weight,
         }
 
     def _noised(self, weights: MonotoneGamma, space: TableSpace, batch: FitBatch, rise: Rows, slope: Rows) -> Noised:

@@ -42,8 +42,8 @@ def beginning(part: TeacherFamily) -> Iterator[tuple[Denoiser, FitBatch]]:
         folder = RunFolder(out, "train", recipe, {}, resume=False)
         fitter = Fitter(recipe, material.corpus(), TorchEngine(recipe.run), 0, folder, material.QUIET)
         draw = fitter.corpus.draw(recipe.fit.batch_size, 0, 0, torch.device("cpu"))
-        t, _ = fitter.times.draw(torch.linspace(0.05, 0.95, len(draw.index), dtype=torch.float64))
-        yield fitter.denoiser.eval(), next(iter(fitter.microbatches(draw, t, 0)))
+        t, weight = fitter.times.draw(torch.linspace(0.05, 0.95, len(draw.index), dtype=torch.float64))
+        yield fitter.denoiser.eval(), next(iter(fitter.microbatches(draw, t, weight.float(), 0)))
 
 
 def losses_of(part: TeacherFamily, denoiser: Denoiser, batch: FitBatch) -> dict[str, Tensor]:

@@ -55,12 +55,13 @@ def all_texts(examples: Examples) -> Iterator[str]:
 
 
 class Corpus:
-    """The training rows of a data folder.
+    """The rows of a data folder, for training if nothing else is said.
 
     Args:
         folder: whose they are, for messages.
         tokenizer, seq_len, overlong, layout: how texts become rows.
-        examples: of the training split.
+        examples: of the split.
+        split: which one, for messages.
 
     Raises:
         UserError: a text is too long and ``overlong`` is "refuse", or packed texts do not fill a row.
@@ -74,8 +75,9 @@ class Corpus:
         overlong: Overlong,
         examples: Examples,
         layout: Layout = "pairs",
+        split: str = "train",
     ) -> None:
-        name, given = f"{folder}/train", list(examples)
+        name, given = f"{folder}/{split}", list(examples)
         if layout == "pairs":
             self.rows = Rows.of_pairs(given, tokenizer, seq_len, overlong, name)  # type: ignore[arg-type]
         elif layout == "padded":

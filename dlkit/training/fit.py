@@ -154,10 +154,10 @@ class Fitter:
         t, weight = self.times.draw(Stream(self.seed, "fit/time", step).uniform(draw.index))
         weight = weight.float()
         seen: list[dict[str, Tensor]] = []
-        for part, weights in zip(self.microbatches(draw, t, step), weight.split(self.microbatch), strict=True):
+        for part in self.microbatches(draw, t, weight, step):
             with self.engine.autocast():
                 terms = self.architecture.family.losses(self.denoiser, part)
-            loss = torch.stack([(weights * term).mean() for term in terms.values()]).sum()
+            loss = torch.stack([(part.weight * term).mean() for term in terms.values()]).sum()
             self.engine.backward(loss * (len(part.t) / fit.batch_size))
             seen.append({name: term.detach() for name, term in terms.items()})
         norm = self.engine.step(self.optimizer, fit.optimizer.clip)
@@ -176,11 +176,12 @@ class Fitter:
         """Samples of one backward pass."""
         return self.settings.microbatch or self.settings.batch_size
 
-    def microbatches(self, draw: Draw, t: Tensor, step: int) -> Iterator[FitBatch]:
+    def microbatches(self, draw: Draw, t: Tensor, weight: Tensor, step: int) -> Iterator[FitBatch]:
         """The batch in pieces, each with its source of random numbers."""
-        whole = (self.seen_ids(draw, step), draw.batch.mask, t, draw.index)
-        for ids, mask, times, index in zip(*(rows.split(self.microbatch) for rows in whole), strict=True):
-            yield FitBatch(ids, mask, times, *self.chance(index, step, (ids.shape[1], self.denoiser.space.dim)), step)
+        whole = (self.seen_ids(draw, step), draw.batch.mask, t, weight, draw.index)
+        for ids, mask, times, weights, index in zip(*(rows.split(self.microbatch) for rows in whole), strict=True):
+            chance = self.chance(index, step, (ids.shape[1], self.denoiser.space.dim))
+            yield FitBatch(ids, mask, times, *chance, step, weights)
 
     def chance(
         self, index: Tensor, step: int, shape: tuple[int, int]

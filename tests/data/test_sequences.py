@@ -163,9 +163,13 @@ def test_texts_become_rows_that_are_generated_whole(tokenizer: Tokenizer) -> Non
         [cls, a, b, c, sep, d, sep, sep],
         [cls, e, e, e, e, e, e, sep],
     ]  # "e e [SEP]" is left
-    for rows in (padded_rows, packed):
+    full, short = Rows.packed_to_the_end(texts, tokenizer, 8)
+    assert torch.equal(full.ids, packed.ids)
+    assert short.ids.tolist() == [[cls, e, e, sep, sep]]
+    assert [len(rows) for rows in Rows.packed_to_the_end(texts[:2], tokenizer, 8)] == [1]
+    for rows in (padded_rows, packed, short):
         assert rows.mask.all() and rows.mask.shape == rows.ids.shape
-        assert torch.equal(rows.gather(torch.tensor([1])).ids, rows.ids[1:2].long())
+        assert torch.equal(rows.gather(torch.tensor([len(rows) - 1])).ids, rows.ids[-1:].long())
 
 
 def test_texts_that_make_no_row_are_refused(tokenizer: Tokenizer) -> None:

@@ -109,6 +109,7 @@ def test_the_weighted_loss_of_the_family_is_the_same_bound() -> None:
             t=t,
             normal=lambda name, g=generator: torch.randn(512, 20, DIM, generator=g, dtype=torch.float64),
             uniform=lambda name, *shape, g=generator: torch.rand(512, *shape, generator=g, dtype=torch.float64),
+            weight=weight,
         )
         terms = family.losses(denoiser, batch)
         times.observe(t, torch.stack(list(terms.values())).sum(0))

@@ -55,11 +55,22 @@ class Case:
         """The case at a path relative to this one, such as ``../checkpoint``."""
         return Case((self.folder / path).resolve())
 
-    def close(self, ours: Tensor, theirs: Tensor, what: str = "", prefix: str = "") -> None:
-        """Assert that two tensors agree within the case's tolerance; fp64 has to be ten times better than asked."""
+    def close(
+        self, ours: Tensor, theirs: Tensor, what: str = "", prefix: str = "", *, of_largest: bool = False
+    ) -> None:
+        """Assert that two tensors agree within the case's tolerance; fp64 has to be ten times better than asked.
+
+        Args:
+            ours, theirs: what is found and what is recorded.
+            what: names them in the message.
+            prefix: of the tolerance's names.
+            of_largest: ``rtol`` is of the largest entry, as sums of many terms are exact to: gradients.
+        """
         limits = self.meta["tolerance"]
         inside = 0.1 if theirs.dtype.itemsize == 8 and theirs.is_floating_point() else 1.0
         rtol, atol = (limits.get(f"{prefix}{name}", 0.0) * inside for name in ("rtol", "atol"))
+        if of_largest:
+            rtol, atol = 0.0, atol + rtol * float(theirs.abs().max())
         assert_close(ours, theirs, rtol=rtol, atol=atol, msg=lambda text: f"{self.name} {what}: {text}")
 
 

@@ -1,6 +1,7 @@
 """Every recorded case is repeated: ``pytest tests/parity --golden DIR``; the default is ``tests/golden``."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ def test_there_are_cases(request: pytest.FixtureRequest) -> None:
 
 
 def test_case(case: Case) -> None:
+    checker(case)(case)
+
+
+def test_the_clock_of_a_case_is_its_own(tmp_path: Path) -> None:
+    """Half of a warm-up of another length is the same share."""
+    golden = Path(__file__).parents[1] / "golden/plaid"
+    shutil.copytree(golden / "vlb_train_step2500", tmp_path / "case")
+    meta = json.loads((tmp_path / "case/meta.json").read_text())
+    meta["config"].update(step=500, bias_warmup_steps=1000, weights=f"{golden / 'weights'}/{{model}}.safetensors")
+    (tmp_path / "case/meta.json").write_text(json.dumps(meta))
+    (case,) = cases(tmp_path)
     checker(case)(case)
 
 

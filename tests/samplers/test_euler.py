@@ -43,6 +43,15 @@ def test_the_guard_is_in_the_quotient() -> None:
     assert_close(x_s, now.x_t + (c_s - c) * (now.x0 - now.x_t) / (1.0 - c + 0.1))
 
 
+def test_the_guard_of_the_original_halves_a_step_that_begins_so_near_the_end() -> None:
+    """1 - c = 1e-5 is the guard itself, which no recorded run comes near to."""
+    ones = torch.ones(1, 1, 1, dtype=torch.float64)
+    now = Step(0.0 * ones, ones, torch.tensor([1e-5]).double(), torch.zeros(1).double(), lambda k: ones)
+    process = GaussianProcess.model_validate({"schedule": {"name": "rectified_flow", "lowest": 1e-9}})
+    assert_close(Euler().step(process, now), 0.5 * ones)
+    assert_close(Euler(guard=0.0).step(process, now), ones)
+
+
 def test_times_are_even_from_one_to_zero() -> None:
     path = Euler(steps=5).path(PROCESSES["straight"].noise_schedule)
     assert [t for t, _ in path] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])

@@ -69,7 +69,12 @@ def broken(**values: Tensor) -> dict[str, Tensor]:
     [
         (broken(gamma_1=torch.tensor(-4.0)), "gamma_0=-3 and gamma_1=-4, so noise would not grow"),
         (broken(gamma_1=torch.tensor(torch.nan)), "gamma_0=-3 and gamma_1=nan"),
+        (broken(gamma_1=torch.tensor(31.0)), "gamma_0=-3 and gamma_1=31, outside of -30 to 30"),
+        (broken(gamma_0=torch.tensor(-95.0)), "gamma_0=-95 and gamma_1=6, outside of -30 to 30"),
+        (broken(gamma_0=torch.tensor(-torch.inf)), "gamma_0=-inf and gamma_1=6, outside"),
+        (broken(gamma_1=torch.tensor(torch.inf)), "gamma_0=-3 and gamma_1=inf, outside"),
         (broken(b1=torch.full((4,), 80.0)), "saturated: h goes from"),
+        (broken(b1=torch.full((4,), 15.0), W1=torch.full((4, 1), 0.5)), "saturated: h goes from"),
         (broken(W2=torch.full((1, 4), -torch.inf)), "saturated: h goes from 0 to 0"),
         (broken(W1=torch.full((4, 1), torch.nan)), "saturated: h goes from nan to nan"),
     ],

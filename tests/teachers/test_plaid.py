@@ -1,24 +1,28 @@
 """Plaid's files: what is wrong with them is told in a line, and nothing else is needed to read them."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import dlkit
 import tiny
 from dlkit import schedules
 from dlkit.data.sequences import Rows
 from dlkit.errors import UserError
-from dlkit.evaluation.likelihood import of_rows
+from dlkit.evaluation.likelihood import likelihood, of_rows
 from dlkit.exchange import export_teacher
 from dlkit.generator import Teacher, load_teacher
 from dlkit.part import from_spec
 from dlkit.samplers.plaid import PlaidSampler, spelled
 from dlkit.teachers import registry
-from dlkit.teachers._base import ReadOptions
+from dlkit.teachers._base import FitBatch, ReadOptions
 from dlkit.teachers._sniff import sniff
+from dlkit.teachers.plaid import Plaid
 from plaid_tokenizer import write_tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden/plaid/weights"
@@ -89,12 +93,68 @@ def test_only_its_own_parts_have_a_place_in_the_files(tmp_path: Path) -> None:
 def test_a_text_is_bounded_and_padding_does_not_count_in_packed_rows(run: Path) -> None:
     teacher: Teacher = load_teacher(run)  # type: ignore[assignment]
     ids = torch.arange(64).view(2, 32) % 7
-    found = of_rows(teacher, Rows(ids, torch.ones_like(ids, dtype=torch.bool), 0), {}, draws=4)
+    rows = [Rows(ids, torch.ones_like(ids, dtype=torch.bool), 0)]
+    found = of_rows(teacher, rows, {}, draws=4)
     assert (found.n_rows, found.n_tokens, found.draws) == (2, 64, 4)
     assert found.nats_per_token == pytest.approx(sum(found.terms.values()))
     assert found.bits_per_token == pytest.approx(found.nats_per_token * 1.4426950408889634)
-    again = of_rows(teacher, Rows(ids, torch.ones_like(ids, dtype=torch.bool), 0), {}, draws=4, batch_size=1)
+    again = of_rows(teacher, rows, {}, draws=4, batch_size=1)
     assert again.nats_per_token == pytest.approx(found.nats_per_token, rel=1e-4)
+
+
+def test_a_packed_row_that_texts_do_not_fill_is_measured_at_its_length(run: Path, tmp_path: Path) -> None:
+    """Nothing is left out, in a split of one short text as in a longer one, and it is told."""
+    teacher: Teacher = load_teacher(run)  # type: ignore[assignment]
+    (tmp_path / "short.txt").write_text("abcdefgh\n")
+    (tmp_path / "long.txt").write_text("abcdefgh" * 40 + "\n")
+    short, long = (likelihood(teacher, tmp_path, split, draws=1) for split in ("short", "long"))
+    assert (short.n_rows, short.n_tokens, short.last_row, short.standard_error) == (1, 11, 11, None)
+    assert "tokens in 1 rows, the last of only 11 ids, 1 draws" in short.line()
+    assert (long.n_rows, long.n_tokens, long.last_row) == (2, 256 + 69, 69)
+    assert long.standard_error is not None
+
+
+def test_the_bound_comes_with_its_protocol(run: Path) -> None:
+    teacher: Teacher = load_teacher(run)  # type: ignore[assignment]
+    ids = torch.zeros(2, 256, dtype=torch.long)
+    found = of_rows(teacher, [Rows(ids, torch.ones_like(ids, dtype=torch.bool), 1)], {}, draws=1)
+    kept = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    expected = {"seq_len": 256, "layout": "packed", "overlong": "truncate", "n_truncated": 1, "last_row": None}
+    assert kept.items() >= expected.items()
+    assert (kept["tokenizer"]["name"], kept["tokenizer"]["vocab_size"]) == ("owt2_tokenizer.json", 101)
+    assert len(kept["tokenizer"]["sha256"]) == 64
+    assert kept["versions"]["dlkit"] == dlkit.__version__
+    assert "in 2 rows, 1 of them cut to 256 ids, 1 draws" in found.line()
+    assert "cut" not in replace(found, n_truncated=0).line()
+
+
+def test_a_bound_that_is_no_number_is_refused(run: Path) -> None:
+    teacher: Teacher = load_teacher(run)  # type: ignore[assignment]
+    ids = torch.arange(64).view(2, 32) % 7
+    teacher.denoiser.space.matrix.data[3] = torch.nan  # type: ignore[union-attr]
+    with pytest.raises(UserError, match=r"its term 'reconst' is not finite in 2 of 2 rows; .* take another checkpoint"):
+        of_rows(teacher, [Rows(ids, torch.ones_like(ids, dtype=torch.bool), 0)], {}, draws=1)
+
+
+def test_the_prior_is_that_of_all_rows_and_informed_ones_teach_it_nothing(run: Path) -> None:
+    """However rows are weighted, the mean is the divergence, and its slope -a (s + d a) / 2 of those not informed."""
+    denoiser = load_teacher(run).denoiser
+    informed = torch.tensor([True, False, False, True, False, False])
+    rest = torch.tensor([True, True, False, False, False, False])
+    batch = FitBatch(
+        ids=torch.arange(60).view(6, 10),
+        mask=torch.ones(6, 10, dtype=torch.bool),
+        t=torch.where(rest, denoiser.process.noise_schedule.t_min, 0.5),
+        normal=lambda name: torch.zeros(6, 10, 8),
+        uniform=lambda name, *shape: 1.0 - informed.double(),
+        weight=torch.where(rest, 3.0, 1.5),
+    )
+    prior = (batch.weight * Plaid(split=0.0).losses(denoiser, batch)["prior"]).mean()
+    gamma_1: torch.Tensor = denoiser.schedule.gamma_1  # type: ignore[union-attr, assignment]
+    a, s = (torch.sigmoid(sign * gamma_1.detach().double()) for sign in (-1, 1))
+    torch.testing.assert_close(prior.detach(), 0.5 * (a + 8 * (s - 1.0 - s.log())), rtol=1e-5, atol=0)
+    (slope,) = torch.autograd.grad(prior, gamma_1)
+    torch.testing.assert_close(slope.double(), -0.5 * a * (s + 8 * a) * 4 / 6, rtol=1e-5, atol=0)
 
 
 def test_guidance_spells_a_prefix_under_inference_mode(run: Path) -> None:

@@ -24,6 +24,12 @@ def corpus(data: Path, tokenizer: Tokenizer) -> Corpus:
     return Corpus(data, tokenizer, 24, "refuse", read_split(data, "train"))
 
 
+def test_what_is_wrong_with_a_text_is_told_with_its_split(data: Path, tokenizer: Tokenizer) -> None:
+    for split in ("train", "valid"):
+        with pytest.raises(UserError, match=rf"/{split}: pair 1: .* fit a sequence of 8"):
+            Corpus(data, tokenizer, 8, "refuse", read_split(data, split), split=split)
+
+
 def test_an_epoch_sees_every_row_once(corpus: Corpus) -> None:
     rows = torch.cat([corpus.draw(8, step, seed=3, device=CPU).batch.index for step in range(5)])
     assert sorted(rows.tolist()) == list(range(40))

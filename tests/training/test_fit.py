@@ -62,7 +62,7 @@ def test_each_loss_has_the_weight_of_its_time(data: Path, tmp_path: Path) -> Non
     draw = fitter.corpus.draw(8, 0, 0, fitter.engine.device)
     t, weight = fitter.times.draw(Stream(0, "fit/time", 0).uniform(draw.index))
     assert weight.unique().tolist() == pytest.approx([0.75, 1.5])
-    (batch,) = fitter.microbatches(draw, t, 0)
+    (batch,) = fitter.microbatches(draw, t, torch.ones_like(t), 0)
     terms = fitter.architecture.family.losses(fitter.denoiser, batch)
     loss = sum(weight[k] * sum(term[k] for term in terms.values()) for k in range(8)) / 8
     assert float(values["loss"]) == pytest.approx(float(loss.detach()), rel=1e-6)

@@ -101,7 +101,8 @@ def test_the_loss_is_of_what_is_left(data: Path, tmp_path: Path) -> None:
     """The batch that the family's loss gets."""
     fitter = tiny.fitter(data, tmp_path / "fit", fit={"condition_dropout": 0.5})
     draw = fitter.corpus.draw(8, 0, 0, fitter.engine.device)
-    (batch,) = fitter.microbatches(draw, torch.full((8,), 0.5, dtype=torch.float64), 0)
+    t = torch.full((8,), 0.5, dtype=torch.float64)
+    (batch,) = fitter.microbatches(draw, t, torch.ones_like(t), 0)
     assert torch.equal(batch.ids, fitter.seen_ids(draw, 0))
     assert not torch.equal(batch.ids, draw.batch.ids)
     assert torch.equal(batch.mask, draw.batch.mask)

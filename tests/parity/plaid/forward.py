@@ -25,11 +25,19 @@ def check(case: Case) -> None:
         for name, (logits, x0) in calls.items():
             case.close(logits, golden[f"{name}.logits"], f"{name}.logits")
             case.close(x0, golden[f"{name}.x_reconst"], f"{name}.x_reconst")
+        reach(denoiser, gamma)
         t = denoiser.process.noise_schedule.inverse(-gamma.double())
         found = denoiser.predict(z, t, None, self_cond=given, want={"x0", "logits"})
         case.close(found.x0, golden["sc.x_reconst"], "the denoiser's x0")
         assert found.logits is not None
         case.close(found.logits, golden["sc.logits"], "the denoiser's logits")
+
+
+def reach(denoiser: Denoiser, gamma: Tensor) -> None:
+    """Bounds that hold every gamma of the case, so that each is that of a time."""
+    ends: dict[str, Tensor] = {name: getattr(denoiser.schedule, name) for name in ("gamma_0", "gamma_1")}
+    ends["gamma_0"].copy_(torch.minimum(ends["gamma_0"], gamma.min()))
+    ends["gamma_1"].copy_(torch.maximum(ends["gamma_1"], gamma.max()))
 
 
 def predicted(

@@ -15,30 +15,47 @@ def check(case: Case) -> None:
     denoiser, config = network(case), case.config
     with every_array(case) as golden:
         calls = watched(denoiser)
-        terms = family(golden).losses(denoiser, batch_of(case, golden, denoiser))
+        batch = batch_of(case, golden, denoiser)
+        terms = family(case, golden).losses(denoiser, batch)
         check_what_is_seen(case, golden, denoiser, calls)
         rest = config["reconst_bs"]
         case.close(terms["reconst"][:rest], golden["reconst_loss"], "reconst_loss")
         case.close(terms["diffusion"], golden["diffusion_loss"], "diffusion_loss")
-        case.close(terms["prior"][-1], golden["prior_loss"], "prior_loss")
-        shares = config["reconst_weight"] / config["avg_reconst_bs"], 1.0 / (config["batch"] - config["avg_reconst_bs"])
-        prior = terms["prior"].sum() / (config["batch"] - rest)
-        loss = terms["reconst"].sum() * shares[0] + terms["diffusion"].sum() * shares[1] + prior
+        reconst, diffusion, prior = ((batch.weight * terms[name]).mean() for name in ("reconst", "diffusion", "prior"))
+        case.close(prior, golden["prior_loss"], "prior_loss")
+        loss = config["reconst_weight"] * reconst + diffusion + prior
         case.close(loss, golden["out.loss"], "loss")
-        informed = golden["selfcond_mask"] / (0.25 if config["mode"] == "train" else 1.0)
-        reconst, diffusion = (terms[name] * informed for name in ("reconst", "diffusion"))
-        nll = reconst.sum() / config["avg_reconst_bs"] + diffusion.sum() * shares[1] + prior
-        case.close(nll, golden["out.nll"], "nll")
-        case.close(terms["reconst"].sum() / config["avg_reconst_bs"], golden["out.reconst"], "reconst")
-        case.close(terms["prior"][-1], golden["out.prior"], "prior")
+        seen = batch.weight * (terms["reconst"] + terms["diffusion"]) * counted(case, golden)
+        case.close(seen.mean() + prior, golden["out.nll"], "nll")
+        case.close(reconst, golden["out.reconst"], "reconst")
+        case.close(prior, golden["out.prior"], "prior")
         assert int(golden["out.reconst_bs"]) == rest
-    if (case.folder / "grads.safetensors").exists():
-        loss.backward()
-        check_gradients(case, denoiser)
+        if (case.folder / "grads.safetensors").exists():
+            loss.backward()
+            check_gradients(case, denoiser)
+            check_the_cut_of_the_prior(case, golden["selfcond_mask"].mean(), denoiser)
 
 
-def family(golden: Watched) -> Plaid:
-    return Plaid(split=0.5 if "cu_seqlens" in golden else 0.0)
+def family(case: Case, golden: Watched) -> Plaid:
+    """The family with the settings of the case."""
+    return Plaid(
+        self_condition=informed_share(case),
+        bias_warmup=case.config["bias_warmup_steps"],
+        split=0.5 if "cu_seqlens" in golden else 0.0,
+    )
+
+
+def informed_share(case: Case) -> float:
+    """Of the rows: a quarter in training, all in evaluation, none where the case goes without estimates."""
+    if not case.config["selfcond"]:
+        return 0.0
+    return 0.25 if case.config["mode"] == "train" else 1.0
+
+
+def counted(case: Case, golden: Watched) -> Tensor:
+    """What each row counts for in the likelihood: the informed ones stand for all, if there are any."""
+    mask, share = golden["selfcond_mask"], informed_share(case)
+    return mask / share if share else torch.ones_like(mask)
 
 
 def batch_of(case: Case, golden: Watched, denoiser: Denoiser) -> FitBatch:
@@ -54,7 +71,14 @@ def batch_of(case: Case, golden: Watched, denoiser: Denoiser) -> FitBatch:
         normal={"eps_t": golden["noise"]}.__getitem__,
         uniform=lambda name, *shape: uniforms[name],
         done=case.config["bias_warmup_steps"] if step is None else step,
+        weight=weights(case, golden["t"]),
     )
+
+
+def weights(case: Case, u: Tensor) -> Tensor:
+    """Those of the two kinds of rows, as the case's averages have them."""
+    size, rest = case.config["batch"], case.config["avg_reconst_bs"]
+    return torch.where(u > 0, size / (size - rest), size / rest)
 
 
 def cuts(golden: Watched) -> Tensor:
@@ -63,8 +87,9 @@ def cuts(golden: Watched) -> Tensor:
     length = parts.shape[1]
     place = (parts == parts[:, :1]).sum(1) % length
     informed = golden["selfcond_mask"].bool()
-    first = segments(golden["cu_seqlens_selfcond"], parts[informed].shape)
-    assert torch.equal((first == first[:, :1]).sum(1) % length, place[informed])
+    if "cu_seqlens_selfcond" in golden:
+        first = segments(golden["cu_seqlens_selfcond"], parts[informed].shape)
+        assert torch.equal((first == first[:, :1]).sum(1) % length, place[informed])
     return torch.stack(((place == 0).double(), (place + 0.5) / length), dim=1)
 
 
@@ -103,4 +128,20 @@ def check_gradients(case: Case, denoiser: Denoiser) -> None:
     assert {name for name, _ in denoiser.named_parameters()} == wanted.keys()
     for name, parameter in denoiser.named_parameters():
         assert parameter.grad is not None, name
-        case.close(parameter.grad, wanted[name], name)
+        case.close(parameter.grad, wanted[name], name, of_largest=True)
+
+
+def check_the_cut_of_the_prior(case: Case, informed: Tensor, denoiser: Denoiser) -> None:
+    """The prior's part in the gradient of gamma_1 is too small for the tolerance of the case.
+
+    It is -alpha_1^2 (sigma_1^2 + d alpha_1^2) / 2 for each row, and the informed rows' is cut: what is found must be
+    nearer to the recorded gradient than half of what they would add (or a float32 sum's digits allow).
+    """
+    gamma_1: Tensor = denoiser.schedule.gamma_1  # type: ignore[union-attr, assignment]
+    assert gamma_1.grad is not None
+    wanted = ours(case.arrays("grads"))["schedule.gamma_1"].double()
+    with torch.no_grad():
+        alpha_bar, variance = torch.sigmoid(-gamma_1.double()), torch.sigmoid(gamma_1.double())
+        cut = informed * alpha_bar * (variance + case.config["embed_dim"] * alpha_bar) / 2.0
+        off = (gamma_1.grad.double() - wanted).abs()
+    assert off <= torch.maximum(cut / 2.0, 1e-5 * wanted.abs()), f"{case.name}: gamma_1 is off by {off:.1e}"
