@@ -56,10 +56,9 @@ class Case:
         return Case((self.folder / path).resolve())
 
     def close(self, ours: Tensor, theirs: Tensor, what: str = "", prefix: str = "") -> None:
-        """Assert that two tensors agree within the case's tolerance; fp64 has to be ten times better than asked."""
+        """Assert that two tensors agree within the case's tolerance, of the kind that ``prefix`` names."""
         limits = self.meta["tolerance"]
-        inside = 0.1 if theirs.dtype.itemsize == 8 and theirs.is_floating_point() else 1.0
-        rtol, atol = (limits.get(f"{prefix}{name}", 0.0) * inside for name in ("rtol", "atol"))
+        rtol, atol = (limits.get(f"{prefix}{name}", 0.0) for name in ("rtol", "atol"))
         assert_close(ours, theirs, rtol=rtol, atol=atol, msg=lambda text: f"{self.name} {what}: {text}")
 
 
