@@ -27,12 +27,14 @@ class Prediction:
         value: the same in another parameterisation, if ``to`` asked for one; otherwise x0.
         logits: over the vocabulary, if wanted: the network's own, or what the space reads in x0.
         features: hidden states for discriminator heads, if wanted.
+        uncorrected: x0 without the residual that the network may put out beside it, if wanted.
     """
 
     x0: Float[Tensor, "b l d"]
     value: Float[Tensor, "b l d"]
     logits: Float[Tensor, "b l v"] | None = None
     features: Float[Tensor, "b l h"] | None = None
+    uncorrected: Float[Tensor, "b l d"] | None = None
 
 
 class Denoiser(nn.Module):
@@ -115,6 +117,7 @@ class Denoiser(nn.Module):
         source: Target = self.prediction if logits is None else "x0"  # type: ignore[assignment]
         value = output if logits is None else self._mean(logits).to(x_t.dtype)
         x0 = process.convert(value, x_t, t, source, "x0")
+        uncorrected = x0 if "uncorrected" in want else None
         if residual is not None and end is not None:
             x0 = value = flow_map.corrected(process, x0, residual, t, end)
             source, logits = "x0", None
@@ -123,7 +126,7 @@ class Denoiser(nn.Module):
             logits = None
         elif logits is None:
             logits = self.space.logits(x0)
-        return Prediction(x0, asked, logits, features)
+        return Prediction(x0, asked, logits, features, uncorrected)
 
     def logits(
         self,
@@ -208,7 +211,7 @@ class Denoiser(nn.Module):
             end: the time on the way to which x0 is averaged, for a network of ``two_times``.
             evidence: share of the state's own likelihood in the logits, where they are prior logits.
             to: fill ``value`` with this parameterisation.
-            want: any of x0, logits, features.
+            want: any of x0, logits, features, uncorrected.
             taps: the layers whose hidden states are the features, side by side; negative counts from the end.
         """
         return self(x_t, t, cond, self_cond=self_cond, end=end, evidence=evidence, to=to, want=want, taps=taps)

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from dlkit.backbones import register
 from dlkit.backbones._base import Backbone
+from dlkit.backbones._rotary import rates
 from dlkit.backbones.diffuseq import sinusoid
 
-SINUSOID, WEIGHTING, BASE = 256, 128, 10000.0
+SINUSOID, WEIGHTING = 256, 128
 
 
 class TimeEmbedding(nn.Module):
@@ -53,13 +54,13 @@ class LossWeighting(nn.Module):
 
 
 class Rotary(nn.Module):
-    """cos and sin of position times BASE^(-k / half): by so much the halves of a head's channels are turned."""
+    """cos and sin of position times 10000^(-k / half): by so much the halves of a head's channels are turned."""
 
     inv_freq: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("inv_freq", BASE ** -(torch.arange(0, channels, 2).float() / channels))
+        self.register_buffer("inv_freq", rates(channels))
 
     def forward(self, length: int) -> tuple[Float[Tensor, "l c"], Float[Tensor, "l c"]]:
         angles = torch.arange(length, device=self.inv_freq.device)[:, None] * self.inv_freq

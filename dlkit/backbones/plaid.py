@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dlkit.backbones import register
 from dlkit.backbones._base import Backbone
+from dlkit.backbones._rotary import rates
 
 BASE_WIDTH = 256  # at which muP leaves the readout and the learning rates as they are
 TIME_RATES = 32
@@ -36,8 +37,7 @@ class Rotary(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        rates = 1.0 / 10000.0 ** (torch.arange(0, width, 2, dtype=torch.float32) / width)
-        self.register_buffer("inv_freq", rates)
+        self.register_buffer("inv_freq", rates(width))
 
     def forward(self, length: int) -> tuple[Float[Tensor, "l c"], Float[Tensor, "l c"]]:
         """Cosine and sine of every position."""

@@ -2,7 +2,6 @@
 
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -24,15 +23,16 @@ class ResidualPsd(TwoTimes):
 
         X_{s,t}(x) = x + (t - s) v(x, s) + (t - s)^2 / 2 g(x, s, t),    D_{s,t} = D_teacher + (t - s)(1 - s) / 2 g
 
-    where g alone learns. The target is the D_{s,t} of its own two jumps by way of the middle of the time, the loss the
-    square error. On the diagonal the student is the teacher whatever g is, so nothing has to teach it.
+    where g alone learns. The target is the D_{s,t} of its own two jumps by way of the middle of the time, in which v =
+    (D_teacher - x) / (1 - s + guard). The loss is the square error. On the diagonal the student is the teacher whatever
+    g is, so nothing has to teach it.
 
     With ``weighting`` the student learns w(s) beside, and a loss counts as exp(-w) loss + w: where w is the loss's
     logarithm, every time counts alike.
 
     Attributes:
         weighting: whether it does.
-        guard: keeps that quotient finite at c = 1.
+        guard: keeps v finite at c = 1.
         boundary: share of the jumps from noise to text.
         averaged: targets by the averaged student.
     """
@@ -54,9 +54,11 @@ class ResidualPsd(TwoTimes):
     def mapped(
         self, roles: TrajectoryRoles, x: Float[Tensor, "b l d"], s: Tensor, t: Tensor, cond: Condition
     ) -> Prediction:
-        exact = super().mapped(roles, x, s, t, cond)
+        who, want = "averaged" if self.averaged else "target", frozenset({"x0", "uncorrected"})
+        exact = roles.ask(who, x, s, cond, t, want)
+        assert exact.uncorrected is not None
         sigma = roles.process.sigma(s, x)
-        x0 = torch.lerp(x, exact.x0, sigma / (sigma + self.guard))
+        x0 = exact.x0 + self.guard / (sigma + self.guard) * (x - exact.uncorrected)  # nothing divides g
         return Prediction(x0, x0)
 
     def losses(

@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
+from dlkit.backbones import plaid
 from dlkit.backbones.flm import FlmBackbone, FlmSpec, Rotary, attend, turned
 from dlkit.errors import UserError
 from dlkit.testing._material import begun
@@ -112,6 +113,15 @@ def test_turned_positions_know_only_their_distance(first: int, second: int, shif
 
     assert_close(product(first, second), product(first + shift, second + shift), rtol=1e-4, atol=1e-4)
     assert_close(turned(q, cos[first : first + 1], sin[first : first + 1]).norm(), q.norm())
+
+
+@pytest.mark.parametrize("width", [8, 12, 64])
+@pytest.mark.parametrize("rotary", [Rotary, plaid.Rotary])
+def test_positions_turn_at_the_rates_that_checkpoints_hold(rotary: type[nn.Module], width: int) -> None:
+    """To the last bit, which 10000^(-c / half) has not at all widths."""
+    usual = 1.0 / (10000 ** (torch.arange(0, width, 2).float() / width))
+    assert torch.equal(rotary(width).inv_freq, usual)  # type: ignore[arg-type]
+    assert_close(usual.double(), 10000.0 ** (-torch.arange(0, width, 2).double() / width), rtol=1e-6, atol=0)
 
 
 def test_heads_have_halves() -> None:

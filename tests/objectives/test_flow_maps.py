@@ -21,7 +21,10 @@ from dlkit.objectives._trajectory import FlowMap, Trip, Way
 from dlkit.part import from_spec
 from dlkit.randomness import Stream
 from dlkit.spaces.embedding import EmbeddingSpace
+from dlkit.testing import _material as material
+from dlkit.testing import _trajectories
 from dlkit.testing._material import begun, seeded
+from dlkit.training.turns import Turn
 from flow_lab import FLOW, PROCESSES, GaussianMap, TokenMap
 
 Map = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -42,8 +45,10 @@ class Roles:
         self, who: str, x: Tensor, s: Tensor, cond: Condition, end: Tensor | None = None, want: Any = frozenset()
     ) -> Prediction:
         with torch.set_grad_enabled(who == "student"):
-            d = (self.exact if who in ("teacher", "guide") else self.own)(x, s, s if end is None else end)
-        return Prediction(d, d, d.log() if "logits" in want else None)
+            of = self.exact if who in ("teacher", "guide") else self.own
+            d = of(x, s, s if end is None else end)
+        at_rest = of(x, s, s) if "uncorrected" in want else None
+        return Prediction(d, d, d.log() if "logits" in want else None, uncorrected=at_rest)
 
     def log_weight(self, s: Tensor) -> Tensor:
         return torch.zeros_like(s)
@@ -167,6 +172,19 @@ def test_a_residual_is_held_to_the_same_map() -> None:
     assert part.generator_terms(Roles(exact, exact, FLOW), at)["residual_psd"] < 1e-12
     assert part.generator_terms(Roles(exact, other, FLOW), at)["residual_psd"] > 1e-6
     assert_close(at.way.middle, (at.way.begin + at.way.end) / 2)
+
+
+def test_the_guard_divides_the_teacher_s_velocity_and_not_the_residual() -> None:
+    networks = _trajectories.networks(objective("residual_psd"), FLOW)
+    roles, student = Turn(networks, None, critic=False), networks.student
+    x, s, t = torch.randn(2, 3, material.DIM).double(), torch.tensor([0.9, 0.02]).double(), torch.zeros(2).double()
+    cond = Condition(None, torch.ones(2, 3, dtype=torch.bool))
+    free, held = (objective("residual_psd", guard=guard).mapped(roles, x, s, t, cond).x0 for guard in (0.0, 0.1))
+    sigma = FLOW.sigma(s, x)
+    at_rest, jumped = (student.predict(x, s, cond, end=end).x0.detach() for end in (None, t))
+    v, g = (at_rest - x) / (sigma + 0.1), (jumped - at_rest) / sigma
+    assert_close(held, x + sigma * (v + g))
+    assert float((held - free).abs().max()) > 0.01 < float(g.abs().max())
 
 
 def test_maps_are_compared_where_jumps_land() -> None:

@@ -48,6 +48,16 @@ def test_the_way_back(tokens: int, tau: float) -> None:
     assert float(schedule.tau(c)) == pytest.approx(1.0 - (1.0 - tau), abs=1e-9)
 
 
+@pytest.mark.parametrize("tokens", [568, 16700])
+def test_the_way_back_from_below_the_beginning(tokens: int) -> None:
+    """At many sizes the rule has tau(0) above 0, though not by much: what lies between goes to c = 0."""
+    schedule = TokenAccuracySchedule(vocab_size=tokens)
+    begin = float(schedule.tau(times(0.0)))
+    assert 1e-7 < begin < 1e-6
+    tau = torch.cat((torch.linspace(0, 1, 101, dtype=torch.float64), times(begin / 2)))
+    assert_close(schedule.tau(schedule.alpha(1.0 - tau)), tau, rtol=0.0, atol=begin + 1e-9)
+
+
 @given(tokens=VOCABULARIES, low=st.floats(0.0, 1.0), high=st.floats(0.0, 1.0))
 def test_more_text_is_never_less_accurate(tokens: int, low: float, high: float) -> None:
     schedule = TokenAccuracySchedule(vocab_size=tokens)

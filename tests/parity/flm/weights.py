@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from dlkit.backbones.flm import FlmBackbone
 from dlkit.exchange import export_teacher, import_teacher
@@ -36,7 +37,7 @@ def check_names(case: Case, name: str, order: list[str]) -> None:
     raw, averaged = (case.arrays(f"{name}_{kind}") for kind in ("raw", "ema"))
     assert raw.keys() == {f"backbone.{key}" for key in network.state_dict()}
     assert averaged.keys() == raw.keys() - {f"backbone.{BUFFER}"}
-    assert torch.equal(network.rotary_emb.inv_freq, raw[f"backbone.{BUFFER}"])
+    assert_close(network.rotary_emb.inv_freq, raw[f"backbone.{BUFFER}"], rtol=2e-7, atol=0)  # powers differ by machine
     for weights in (raw, averaged):
         network.load_state_dict({key.removeprefix("backbone."): value for key, value in weights.items()}, strict=False)
 
