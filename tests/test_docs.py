@@ -203,7 +203,7 @@ def tiny_one(words: list[str]) -> list[str]:
     program, command, *options = words
     assert program == "dlkit"
     if command not in ("train", "distill"):
-        few = {"nll": ["--draws", "1", "--limit", "2"]}.get(command, ["--samples", "4"])
+        few = {"nll": ["--draws", "1", "--limit", "8"]}.get(command, ["--samples", "4"])
         return [command, *options, *few]
     settings = [*TINY.get(options[options.index("--recipe") + 1], []), *TINY[command], *TINY["both"]]
     return [command, *options, *itertools.chain.from_iterable(("--set", setting) for setting in settings)]

@@ -19,15 +19,15 @@ TIME_RATES = 32
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean of x^2 + 1e-5), times a weight, in fp32."""
+    """x / sqrt(mean of x^2 + 1e-5), times a weight, in fp32 at least."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, h: Float[Tensor, "b l h"]) -> Float[Tensor, "b l h"]:
-        wide = h.float()
-        return wide * (wide.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * self.weight
+        wide = h.to(torch.promote_types(h.dtype, torch.float32))
+        return (wide * (wide.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * self.weight).to(h.dtype)
 
 
 class Rotary(nn.Module):
@@ -132,7 +132,8 @@ class PlaidBackbone(nn.Module):
             hidden.append(h)
         features = None if taps is None else torch.cat([hidden[tap] for tap in taps], dim=-1)
         with torch.autocast(x.device.type, enabled=False):
-            logits = self.output_linear(self.output_norm(h.float()) * self.readout_scale)
+            wide = h.to(self.output_linear.weight.dtype)  # fp32 under autocast, too
+            logits = self.output_linear(self.output_norm(wide) * self.readout_scale)
         return logits.to(x.dtype), features
 
     def _into(
