@@ -1,6 +1,6 @@
 #!/bin/sh
 # All runs and reports of docs/results/teachers.md. What is there already is not made again, and a run that was stopped goes on.
-# usage: examples/teachers/measure.sh DATA OUT [all|judge|flm|plaid|psd|sid_flm|sid_plaid|rows]
+# usage: examples/teachers/measure.sh DATA OUT [all|judge|flm|plaid|psd|sid_flm|sid_plaid|rows|timing]
 # DATA is the folder e2e that prepare.py wrote.
 set -eu
 data=$1 out=$2 which=${3:-all} here=$(dirname "$0")
@@ -33,7 +33,8 @@ if wanted psd; then distil psd flm psd; fi
 if wanted sid_flm; then distil sid_flm flm sid; fi
 if wanted sid_plaid; then distil sid_plaid plaid sid --set weights.a_dsm=10 --set stages.0.steps=300; fi
 if wanted rows; then
-    [ -e "$out/text.json" ] || python "$here/real.py" --data "$data" --model "$out/flm/teacher" --judge "$out/judge" --samples 500 --json "$out/text.json"
+    [ -e "$out/text.json" ] ||
+        python "$here/real.py" --data "$data" --model "$out/flm/teacher" --judge "$out/judge" --samples 500 --json "$out/text.json"
     for k in 1 2 4 8 16 32; do
         row flm-$k flm/teacher --sampler euler --steps $k
         row plaid-$k plaid/teacher --sampler plaid --steps $k
@@ -41,4 +42,7 @@ if wanted rows; then
     for k in 1 2 4 8; do
         for student in psd sid_flm sid_plaid; do row $student-$k $student/student --steps $k; done
     done
+fi
+if wanted timing; then
+    [ -e "$out/timing.json" ] || python "$here/timing.py" --runs "$out" --json "$out/timing.json"
 fi

@@ -2,8 +2,8 @@
 
 python examples/teachers/real.py --data DATA --model MODEL --judge JUDGE --json FILE
 
-As many texts of the training split as a model was asked for, as its tokenizer writes them, beside those of the test
-split.
+Texts of the validation split, which neither a model nor the judge learnt from, as many as a model was asked for, as its
+tokenizer writes them, beside those of the test split.
 """
 
 import argparse
@@ -26,13 +26,13 @@ def main() -> None:
     args = parser.parse_args()
     model = load(args.model)
     arch, splits = model.architecture, {}
-    for split, limit in (("train", args.samples), ("test", None)):
+    for split, limit in (("valid", args.samples), ("test", None)):
         read = read_held_out(args.data, split, arch.layout, limit)
         splits[split] = read.normalised(model.tokenizer, arch.seq_len, arch.overlong).texts  # type: ignore[union-attr]
-    cases = Cases.without_sources(splits["train"], splits["test"])
-    metrics = [*usual_metrics(), GenPpl(model=args.judge)]
+    cases = Cases.without_sources(splits["valid"], splits["test"])
+    metrics = [*usual_metrics(sources=False), GenPpl(model=args.judge)]
     values = {metric.registered_name: metric.score(cases) for metric in metrics if metric.needs <= cases.offers}
-    write_json(args.json, {"split": "train", "texts": args.samples, "metrics": values})
+    write_json(args.json, {"split": "valid", "texts": len(splits["valid"]), "metrics": values})
 
 
 if __name__ == "__main__":

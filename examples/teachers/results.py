@@ -38,14 +38,15 @@ def main() -> None:
     args = parser.parse_args()
     rows = {name: by_steps(args.runs, name) for name in MODELS}
     real = read_json(args.runs / "text.json")
+    timing = read_json(args.runs / "timing.json")
     runs = {name: ended(args.runs / name / "log.jsonl") for name in MODELS if (args.runs / name / "log.jsonl").exists()}
     text = args.notes.read_text(encoding="utf-8")
-    text += "\n## Every row\n\n" + table(rows, real)
+    text += "\n## Every row\n\n" + table(rows, real, timing["models"])
     text += "\n## Training\n\n" + markdown(
         ["", "updates", "seconds"], [[MODELS[n][0], *run] for n, run in runs.items()]
     )
     reports = {f"{name}-{k}": report for name, found in rows.items() for k, report in found}
-    write_json(args.out / "teachers.json", {"reports": reports, "text": real, "training": runs})
+    write_json(args.out / "teachers.json", {"reports": reports, "text": real, "timing": timing, "training": runs})
     write_text(args.out / "teachers.md", text)
     write_text(args.picture, picture(curves(rows, real)))
 
@@ -58,18 +59,19 @@ def by_steps(runs: Path, name: str) -> list[tuple[int, Report]]:
 
 def ended(log: Path) -> tuple[str, str]:
     """Updates and seconds of a run."""
-    last = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()][-1]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    last = next(line for line in reversed(lines) if "seconds" in line)
     return str(last["step"]), f"{last['seconds']:.0f}"
 
 
-def table(rows: dict[str, Sequence[tuple[int, Report]]], real: dict[str, Any]) -> str:
+def table(rows: dict[str, Sequence[tuple[int, Report]]], real: dict[str, Any], timing: dict[str, Any]) -> str:
     """Each model at each number of steps, and real texts."""
     lines = [["real texts", "", *(shown(real["metrics"], name) for name in METRICS), ""]]
     for name, found in rows.items():
         for k, report in found:
             model = report["models"][0]
             cells = [shown(model["metrics"], metric) for metric in METRICS]
-            lines.append([MODELS[name][0], str(k), *cells, f"{1000 * model['seconds_per_sample']:.0f}"])
+            lines.append([MODELS[name][0], str(k), *cells, f"{1000 * timing[name][str(k)]['median']:.0f}"])
     return markdown(["", "steps", *(COLUMNS[name] for name in METRICS), "ms a text"], lines)
 
 
