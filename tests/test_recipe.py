@@ -201,7 +201,41 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"objective": "ode_regression", "guidance": {"condition_dropout": 0.1}},
-        "guidance.condition_dropout=0.1: no critic learns in any stage; set guidance={teacher: 1}",
+        "guidance.condition_dropout=0.1: no critic learns in any stage; set guidance={}",
+    ),
+    (
+        {"objective": "psd", "critic": {"lr": 1e-3, "clip": 1.0}, "plan": "dmd2"},
+        "critic.lr=0.001, critic.clip=1, plan.critic_steps_per_generator_step=5, plan.share_samples=true: no critic "
+        "learns in any stage; set critic={}, plan={}",
+    ),
+    (
+        {"objective": "consistency", "weights": {"a_sd": 1.0, "b_adv_theta": 0.1, "c_anchor": 0.2}},
+        "weights.b_adv_theta=0.1, weights.c_anchor=0.2: no critic learns in any stage; set weights={a_sd: 1}",
+    ),
+    (
+        {"objective": "refine", "anchor": True, "weights": {"a_dsm": 1.0, "c_anchor": 0.2}},
+        "weights.a_dsm=1: no critic learns in any stage; set weights={c_anchor: 0.2}",
+    ),
+    (
+        {"objective": "reflow", "stages": [{"lr_critic": 0.1, "weights": {"b_adv_psi": 2.0}}]},
+        "stages.0.weights.b_adv_psi=2, stages.0.lr_critic=0.1: no critic learns in any stage; "
+        "set stages.0.weights={}, stages.0.lr_critic=null",
+    ),
+    ({"objective": "psd", "t_init": 0.8}, "t_init=0.8: the student of objective 'psd' starts at t = 1; set t_init=1"),
+    (
+        {"objective": "consistency", "time_sampler": {"name": "uniform", "t_max": 0.9}},
+        'time_sampler={"name": "uniform", "t_min": null, "t_max": 0.9}: '
+        "objective 'consistency' has times of its own; set time_sampler=uniform",
+    ),
+    (
+        {"objective": "residual_psd", "stages": [{"time_sampler": {"name": "uniform", "t_max": 0.9}}]},
+        "objective 'residual_psd' has times of its own; set stages.0.time_sampler=uniform",
+    ),
+    (
+        {"objective": "psd", "adv": True, "critic": {"lr": 1e-3}, "stages": [{"critic_warmup": 3}]},
+        "adv: objective 'psd' learns from noised real text alone; set adv=null; and stages.0.critic_warmup=3: with "
+        "objective 'psd' no critic learns in this stage; set stages.0.critic_warmup=0; and critic.lr=0.001: no critic "
+        "learns in any stage; set critic={}",
     ),
     (
         {"objective": "ode_regression", "adv": True},
@@ -228,6 +262,38 @@ def test_wrong_settings_are_told_in_one_line(data: dict[str, Any], message: str)
         Recipe.from_dict(data, where="my.yaml")
     assert one_line(error).startswith("my.yaml: ")
     assert message in one_line(error)
+
+
+def test_what_the_line_says_mends_it() -> None:
+    """All of a Recipe for another objective, at once."""
+    made, change = recipes.get("sid_flm"), "objective=psd"
+    with pytest.raises(UserError) as error:
+        made.with_settings([change, "plan=dmd2", "t_init=0.7"])
+    resets = [reset for said in one_line(error).split("; set ")[1:] for reset in said.split("; and ")[0].split(", ")]
+    assert resets == ["adv=null", "t_init=1", "stages.0.critic_warmup=0", "critic={}", "plan={}"]
+    mended = made.with_settings([change, "plan=dmd2", "t_init=0.7", *resets])
+    assert (mended.critic, mended.plan, mended.adv) == (Optimizer(), UpdatePlan(), None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"objective": "psd", "t_init": 1.0, "time_sampler": {"name": "uniform", "t_max": 0.9}},
+        {"objective": "consistency", "t_init": 0.8, "weights": {"a_sd": 2.0}},
+        {"objective": "refine", "anchor": True, "weights": {"c_anchor": 0.2}},
+        {"critic": {"lr": 1e-3}, "stages": [{"objective": "consistency"}, {"objective": "dmd"}]},
+    ],
+)
+def test_what_is_used_is_taken(data: dict[str, Any]) -> None:
+    assert Recipe(**data) == Recipe.from_dict(Recipe(**data).to_dict())
+
+
+def test_a_record_may_hold_what_nothing_uses(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("objective: psd\ncritic: {lr: 0.001}\n")
+    assert Recipe.from_yaml(path, record=True).critic.lr == 0.001
+    with pytest.raises(UserError, match="no critic learns in any stage"):
+        Recipe.from_yaml(path)
 
 
 @pytest.mark.parametrize(

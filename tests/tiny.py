@@ -9,6 +9,7 @@ import torch
 from dlkit.data.grammar import write_corpus
 from dlkit.generator import load_teacher
 from dlkit.recipe import Recipe, Run
+from dlkit.recipe.settings import UNFINISHED
 from dlkit.training.distill import Distiller, distill
 from dlkit.training.engine import TorchEngine
 from dlkit.training.fit import Fitter, fit
@@ -20,7 +21,6 @@ QUIET = Reporter(quiet=True)
 SETTINGS: dict[str, Any] = {
     "batch_size": 4,
     "generator": {"lr": 1e-3},
-    "critic": {"lr": 1e-3},
     "stages": [{"steps": 4}],
     "evaluation": {"every": 4, "metric": "bleu", "n_sources": 4, "num_samples": 1, "steps": None},
     "run": {"device": "cpu", "log_every": 1, "checkpoint_every": 4},
@@ -47,8 +47,14 @@ SETTINGS: dict[str, Any] = {
 
 
 def recipe(**changes: Any) -> Recipe:
-    """The tiny Recipe with some sections changed; a mapping is merged into the section's."""
-    return Recipe.from_dict(merged(SETTINGS, changes))
+    """The tiny Recipe with some sections changed; a mapping is merged into the section's.
+
+    A critic learns as fast as the student, where one learns.
+    """
+    data = merged(SETTINGS, changes)
+    asked = Recipe.model_validate(data, context=UNFINISHED)
+    learns = any(asked.has_critic(number) for number in range(len(asked.stages)))
+    return Recipe.from_dict(merged({"critic": {"lr": 1e-3}}, data) if learns else data)
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

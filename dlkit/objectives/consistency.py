@@ -25,6 +25,8 @@ class Consistency(Trajectory):
     the network. The student is asked at t_init as any of one step is, or at several times by ``renoise``, which is
     their multistep sampling.
 
+    A teacher that conditions on an earlier estimate of its own (Plaid) is asked without one, as at a sampler's start.
+
     Attributes:
         loss: squared, pseudo_huber, or cross_entropy for networks of logits.
         steps: of the grid. More of them make a target that is nearer to the exact one, and further from the text.

@@ -1,9 +1,13 @@
 """Which settings of a Recipe go together."""
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
+from dlkit.diffusion.time_samplers.uniform import UniformTime
 from dlkit.objectives._base import Objective
-from dlkit.recipe.settings import Guidance
+from dlkit.recipe.settings import Spec
 
 if TYPE_CHECKING:
     from dlkit.recipe.recipe import Recipe
@@ -13,16 +17,17 @@ def agree(recipe: "Recipe") -> None:
     """Refuse settings that are right each for itself but not together.
 
     Raises:
-        ValueError: the first of them, and what to set instead.
+        ValueError: the first of them, and what to set instead; of settings that nothing would use all, in one line.
     """
     only_a_fit_weights_times(recipe)
-    trajectories_are_alone(recipe)
+    students_are_of_one_kind(recipe)
     every_step_is_taught(recipe)
     for objective in recipe.all_objectives:
         discriminator_serves(objective, recipe)
-    settings_of_a_critic_have_one(recipe)
-    something_is_beside_a_regression(recipe)
-    a_source_is_there_to_drop(recipe)
+    without_use = (beside_trajectories, of_a_critic, beside_regressions, of_a_source)
+    complaints = list(chain.from_iterable(check(recipe) for check in without_use))
+    if complaints:
+        raise ValueError("; and ".join(complaints))
 
 
 def only_a_fit_weights_times(recipe: "Recipe") -> None:
@@ -32,21 +37,12 @@ def only_a_fit_weights_times(recipe: "Recipe") -> None:
             raise ValueError(f"time_sampler {name!r} weights losses, which only a fit does; set fit.time_sampler")
 
 
-def trajectories_are_alone(recipe: "Recipe") -> None:
-    """Refuse what stands beside an objective of trajectories, and stages whose students differ in kind."""
+def students_are_of_one_kind(recipe: "Recipe") -> None:
     stages = range(len(recipe.stages))
     kinds = {recipe.student_kind(number): recipe.objective_of(number).registered_name for number in stages}
     if len(kinds) > 1:
         names = " and ".join(map(repr, kinds.values()))
         raise ValueError(f"objectives {names} make different kinds of student; give each a run of its own")
-    if not recipe.only_trajectories:
-        return
-    name = f"objective {recipe.objective_of(0).registered_name!r}"
-    for setting in ("adv", "anchor", "codes"):
-        if getattr(recipe, setting) is not None:
-            raise ValueError(f"{setting}: {name} learns from noised real text alone; set {setting}=null")
-    if recipe.generator_input != "noise":
-        raise ValueError(f"generator_input={recipe.generator_input}: {name} teaches every step at once; set noise")
 
 
 def every_step_is_taught(recipe: "Recipe") -> None:
@@ -83,35 +79,92 @@ def discriminator_serves(objective: Objective, recipe: "Recipe") -> None:
         raise ValueError(f"{name} is adv without anything beside it; give its settings to adv")
 
 
-def settings_of_a_critic_have_one(recipe: "Recipe") -> None:
+def beside_trajectories(recipe: "Recipe") -> Iterator[str]:
+    """What nothing uses where the student learns trajectories alone."""
+    if not recipe.only_trajectories:
+        return
+    name = f"objective {recipe.objective_of(0).registered_name!r}"
+    for setting in ("adv", "anchor", "codes"):
+        if getattr(recipe, setting) is not None:
+            yield f"{setting}: {name} learns from noised real text alone; set {setting}=null"
+    if recipe.generator_input != "noise":
+        yield f"generator_input={recipe.generator_input}: {name} teaches every step at once; set generator_input=noise"
+    default = type(recipe).model_fields["t_init"].default
+    if recipe.student_kind(0) != "same" and recipe.t_init not in (default, 1.0):
+        yield f"t_init={recipe.t_init:g}: the student of {name} starts at t = 1; set t_init=1"
+    if any(getattr(recipe.objective_of(number), "has_diagonal", False) for number in range(len(recipe.stages))):
+        return
+    samplers = {f"stages.{number}.time_sampler": stage.time_sampler for number, stage in enumerate(recipe.stages)}
+    for at, sampler in {"time_sampler": recipe.time_sampler, **samplers}.items():
+        if sampler not in (None, UniformTime()):
+            times = json.dumps(sampler.spec())  # type: ignore[attr-defined, union-attr]
+            yield f"{at}={times}: {name} has times of its own; set {at}=uniform"
+
+
+def of_a_critic(recipe: "Recipe") -> Iterator[str]:
+    """What only a critic uses, where none learns."""
     learns = [recipe.has_critic(number) for number in range(len(recipe.stages))]
     for number, stage in enumerate(recipe.stages):
         if stage.critic_warmup and not learns[number]:
             name = recipe.objective_of(number).registered_name
-            raise ValueError(
+            yield (
                 f"stages.{number}.critic_warmup={stage.critic_warmup}: with objective {name!r} no critic learns in "
                 f"this stage; set stages.{number}.critic_warmup=0"
             )
-    given, plain = recipe.guidance, Guidance(teacher=recipe.guidance.teacher)
-    names = [name for name in Guidance.model_fields if getattr(given, name) != getattr(plain, name)]
-    if names and not any(learns):
-        unused = ", ".join(f"guidance.{name}={getattr(given, name):g}" for name in names)
-        raise ValueError(f"{unused}: no critic learns in any stage; set guidance={{teacher: {given.teacher:g}}}")
+    if any(learns):
+        return
+    anchored = recipe.anchor is not None and not recipe.only_stand_alone
+    used = ("a_sd", "c_anchor") if anchored else ("a_sd",)
+    found = [
+        unused("guidance", recipe.guidance, ("teacher",)),
+        unused("critic", recipe.critic),
+        unused("plan", recipe.plan),
+        unused("weights", recipe.weights, used),
+    ]
+    for number, stage in enumerate(recipe.stages):
+        at = f"stages.{number}"
+        if stage.weights is not None:
+            found.append(unused(f"{at}.weights", stage.weights, used))
+        if stage.lr_critic is not None:
+            found.append(([f"{at}.lr_critic={stage.lr_critic:g}"], f"{at}.lr_critic=null"))
+    names, resets = [name for given, _ in found for name in given], [reset for given, reset in found if given]
+    if names:
+        yield f"{', '.join(names)}: no critic learns in any stage; set {', '.join(resets)}"
 
 
-def something_is_beside_a_regression(recipe: "Recipe") -> None:
-    if all(recipe.stands_alone(number) for number in range(len(recipe.stages))):
+def unused(at: str, given: Spec, used: tuple[str, ...] = ()) -> tuple[list[str], str]:
+    """Settings of a group that are not at their defaults though only ``used`` ones matter, and what resets them."""
+    plain = type(given)()
+    others = [name for name in type(given).model_fields if name not in used]
+    names = [f"{at}.{name}={shown(getattr(given, name))}" for name in others if differ(given, plain, name)]
+    kept = [f"{name}: {shown(getattr(given, name))}" for name in used if differ(given, plain, name)]
+    return names, f"{at}={{{', '.join(kept)}}}"
+
+
+def differ(first: Spec, second: Spec, name: str) -> bool:
+    return getattr(first, name) != getattr(second, name)
+
+
+def shown(value: Any) -> str:
+    """A setting as it may be given, whole numbers without a fraction."""
+    return json.dumps(value).removesuffix(".0")
+
+
+def beside_regressions(recipe: "Recipe") -> Iterator[str]:
+    """What stands beside an objective, where there is none but regressions."""
+    if recipe.only_stand_alone and not recipe.only_trajectories:
         for name in ("adv", "anchor"):
             if getattr(recipe, name) is not None:
-                raise ValueError(
+                yield (
                     f"{name} stands beside an objective that is no regression to the teacher's samples, "
                     f"but every stage is one; set {name}=false"
                 )
 
 
-def a_source_is_there_to_drop(recipe: "Recipe") -> None:
+def of_a_source(recipe: "Recipe") -> Iterator[str]:
+    """What texts without a source cannot lose."""
     if recipe.model.layout != "pairs" and recipe.fit.condition_dropout:
-        raise ValueError(
+        yield (
             f"fit.condition_dropout={recipe.fit.condition_dropout:g}: texts of model.layout={recipe.model.layout} have "
             "no source to drop; set fit.condition_dropout=0"
         )

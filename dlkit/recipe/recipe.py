@@ -162,6 +162,11 @@ class Recipe(Spec):
         """Whether nothing is beside the objective of stage ``number``: no adversary, no anchor, no critic."""
         return self.is_regression(number) or self.is_trajectory(number)
 
+    @property
+    def only_stand_alone(self) -> bool:
+        """Whether no stage has anything beside its objective."""
+        return all(self.stands_alone(number) for number in range(len(self.stages)))
+
     def has_critic(self, number: int) -> bool:
         """Whether a critic learns in stage ``number``: a fake score, and the head if there is an adversary."""
         return not self.stands_alone(number) and (self.objective_of(number).needs.critic or self.adv is not None)

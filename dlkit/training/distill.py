@@ -27,7 +27,7 @@ from dlkit.training.health import largest, refuse_nan, rounded
 from dlkit.training.plan import describe
 from dlkit.training.progress import Reporter
 from dlkit.training.stage import CLIPS, StageRun
-from dlkit.training.students import beginner, student_backbone
+from dlkit.training.students import beginner, maps, student_backbone
 from dlkit.training.turns import sibling
 from dlkit.training.validation import check, metric_of, outputs, validate
 
@@ -89,6 +89,8 @@ def distill(
     if not has_split(data, "valid") and has_split(data, "train"):
         raise UserError(f"{data} has no file of the split valid; the best student is chosen on it, so add one")
     identity = {"seed": seed, "teacher": source.fingerprint(), "data": data_identity(data)}
+    followed = maps(recipe, source)
+    identity |= {"map": followed} if followed else {}
     folder = RunFolder(out, "distill", recipe, identity, resume)
     distiller = Distiller(recipe, source, data, engine, seed, folder, reporter)
     distiller.run()

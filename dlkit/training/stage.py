@@ -73,7 +73,7 @@ class StageRun:
     def guide(self) -> Denoiser | None:
         """The other student that the objective follows, if it names one."""
         folder: str | None = getattr(self.settings.objective, "map", None)
-        return None if folder is None else guide(folder, self.whole.model).to(self.whole.engine.device)
+        return None if folder is None else guide(folder, self.whole.model).denoiser.to(self.whole.engine.device)
 
     @cached_property
     def samples(self) -> TeacherSamples:

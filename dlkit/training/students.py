@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from dlkit.backbones.residual import ResidualSpec
 from dlkit.denoiser import Denoiser
 from dlkit.errors import UserError
-from dlkit.generator import Architecture, Teacher, load_student
+from dlkit.generator import Architecture, OneStepGenerator, Teacher, load_student
 from dlkit.objectives._base import Objective
+from dlkit.recipe import Recipe
 
 SHARED = ("space", "process", "vocab_size", "seq_len")  # of a student and the one that guides it
 
@@ -68,11 +69,12 @@ def inherit(network: nn.Module, weights: dict[str, Tensor]) -> None:
         raise ValueError(f"the student has no place for the teacher's {', '.join(unknown)}")
 
 
-def guide(folder: str, teacher: Teacher) -> Denoiser:
-    """The network of another student of this teacher, which has a map to follow.
+def guide(folder: str, teacher: Teacher) -> OneStepGenerator:
+    """Another student of this teacher, which has a map to follow.
 
     Raises:
-        UserError: there is no such student, it has no map, or its texts are not the teacher's.
+        UserError: there is no such student, it has no map, its texts are not the teacher's, or it was made of another
+            teacher, as far as it holds its teacher's weights.
     """
     student = load_student(folder)
     if not student.denoiser.two_times:
@@ -81,4 +83,37 @@ def guide(folder: str, teacher: Teacher) -> Denoiser:
     different = [key for key in SHARED if own[key] != other[key]]
     if different:
         raise UserError(f"map: the student in {folder} has another {' and '.join(different)} than the teacher")
-    return student.denoiser.requires_grad_(False)
+    if student.tokenizer.backend.get_vocab() != teacher.tokenizer.backend.get_vocab():
+        raise UserError(
+            f"map: the student in {folder} has another vocabulary than the teacher; give this one's student"
+        )
+    if not holds(student.denoiser, teacher.denoiser):
+        raise UserError(f"map: the student in {folder} was made of a teacher of other weights; give this one's student")
+    student.denoiser.requires_grad_(False)
+    return student
+
+
+def holds(student: Denoiser, teacher: Denoiser) -> bool:
+    """Whether the weights that a student has unchanged of its teacher are this one's: its space, its frozen network."""
+    pairs: list[tuple[nn.Module, nn.Module]] = [(student.space, teacher.space)]
+    if getattr(student.backbone, "residual", False):
+        pairs.append((student.backbone.frozen, teacher.backbone))  # type: ignore[arg-type]
+    return all(alike(own.state_dict(), known.state_dict()) for own, known in pairs)
+
+
+def alike(own: dict[str, Tensor], known: dict[str, Tensor]) -> bool:
+    """Whether weights are the known ones, up to the rounding of a copy in half precision."""
+    near = (
+        torch.allclose(own[key], known[key].to(own[key]), rtol=2**-8, atol=1e-7) for key in own.keys() & known.keys()
+    )
+    return own.keys() == known.keys() and all(near)
+
+
+def maps(recipe: Recipe, teacher: Teacher) -> dict[str, str]:
+    """Fingerprints of the students that the stages' objectives follow, by their folders.
+
+    Raises:
+        UserError: as :func:`guide` does.
+    """
+    folders = (getattr(recipe.objective_of(number), "map", None) for number in range(len(recipe.stages)))
+    return {folder: guide(folder, teacher).fingerprint() for folder in folders if folder is not None}

@@ -85,15 +85,29 @@ def objective(name: str, **settings: Any) -> FlowMap:
 def test_no_loss_at_the_exact_gaussian_map(name: str, process: str) -> None:
     exact = gaussian(PROCESSES[process])
     part = objective(name, loss="squared")
-    other = GaussianMap(exact.mean + 0.2, exact.variance, exact.process)
     at = trip(part, texts(exact), exact.process)
     here = part.generator_terms(Roles(exact, exact, exact.process), at)
     assert here.keys() == {"diagonal", name}
     assert max(here.values()) < 1e-12
-    elsewhere = part.generator_terms(Roles(exact, other, exact.process), at)
-    assert elsewhere["diagonal"] > 1e-4  # what is a map, though another one's, is told by the diagonal
     bent = lambda x, s, t: exact(x, s, t) + (0.1 * (s - t))[:, None, None] * x  # noqa: E731
     assert part.generator_terms(Roles(exact, bent, exact.process), at)[name] > 1e-6
+
+
+@pytest.mark.parametrize("diagonal", ["teacher", "data"])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_diagonal_tells(name: str, diagonal: str) -> None:
+    """That a map is another Gaussian's. Jumps alone do where their target asks the teacher for the flow."""
+    for process in PROCESSES.values():
+        exact = gaussian(process)
+        part = objective(name, loss="squared", diagonal=diagonal)
+        other = GaussianMap(exact.mean + 0.2, exact.variance, process)
+        at = trip(part, texts(exact), process)
+        here, there = (part.generator_terms(Roles(exact, own, process), at) for own in (exact, other))
+        if name != "psd" and diagonal == "teacher":
+            assert there[name] > 0.01
+        else:
+            assert there[name] < 1e-12
+        assert there["diagonal"] > here["diagonal"] + 0.01
 
 
 class Learner(nn.Module):
@@ -118,15 +132,28 @@ class Learner(nn.Module):
         return max(float(each.detach().abs().max()) for each in far)
 
 
-@pytest.mark.parametrize(("name", "diagonal"), [*((name, "teacher") for name in NAMES), ("psd", "data")])
-def test_training_returns_to_the_map(name: str, diagonal: str) -> None:
-    """From a small perturbation, with the diagonal; true texts teach it up to their number."""
-    exact = gaussian(FLOW)
+@pytest.mark.parametrize(
+    ("name", "process", "diagonal"),
+    [
+        *((name, "rectified_flow", "teacher") for name in NAMES),
+        ("psd", "trig", "teacher"),
+        ("lsd", "sqrt", "teacher"),
+        ("esd", "cosine", "teacher"),
+        *((name, "rectified_flow", "data") for name in NAMES),
+    ],
+)
+def test_training_returns_to_the_map(name: str, process: str, diagonal: str) -> None:
+    """From a small perturbation, with the diagonal; true texts teach it up to their number.
+
+    ``esd`` is not asked near clean text, where its targets are large, and without a teacher takes more updates.
+    """
+    exact, of_data = gaussian(PROCESSES[process]), diagonal == "data"
     part, learner = objective(name, loss="squared", diagonal=diagonal), Learner(exact, 0.2)
     roles = Roles(exact, learner, exact.process)
-    begun, steps, count = learner.distance(exact), 100, 64 if diagonal == "teacher" else 2000
+    begun, steps, count = learner.distance(exact), 500 if name == "esd" and of_data else 100, 1000 if of_data else 64
     optimizer = torch.optim.Adam(learner.parameters(), lr=0.04)
-    trips = [trip(part, texts(exact, step, count), exact.process, step, 0.1) for step in range(4)]
+    lowest = 0.1 if name == "esd" else 0.02
+    trips = [trip(part, texts(exact, step, count), exact.process, step, lowest) for step in range(4)]
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.04 * (1 - step / steps)
         terms = part.generator_terms(roles, trips[step % 4])
@@ -134,33 +161,68 @@ def test_training_returns_to_the_map(name: str, diagonal: str) -> None:
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
     assert begun > 0.2
-    assert learner.distance(exact) < (0.03 if diagonal == "teacher" else 0.1)
+    assert learner.distance(exact) < (0.1 if of_data else 0.03)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_cross_entropy_at_the_exact_map_of_tokens(name: str) -> None:
-    """No gradient, and the loss is the target's entropy, with projection or without."""
-    log_shares = torch.tensor([0.5, 0.3, 0.2]).double().log()
-    exact = TokenMap(log_shares, FLOW, steps=24)
-    part = objective(name, loss="cross_entropy")
-    tokens = torch.multinomial(log_shares.exp().expand(16, 3), 2, True, generator=torch.Generator().manual_seed(0))
-    at = trip(part, torch.eye(3).double()[tokens], FLOW, lowest=0.3)
-    shift = torch.zeros(3).double().requires_grad_()
+SHARES = torch.tensor([0.5, 0.3, 0.2]).double()
 
-    def own(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        """Beside the map by logits of any kind, in and away from the diagonal."""
-        bent = exact(x, s, t).log() + shift * (1 + (s - t)[:, None, None] + x)
-        return bent.softmax(-1)
 
-    roles = Roles(exact, own, FLOW)
-    terms = part.generator_terms(roles, at)
-    for term in terms.values():
-        (gradient,) = torch.autograd.grad(term, shift, retain_graph=True)
-        assert float(gradient.abs().max()) < 1e-5
+def tokens() -> Tensor:
+    """One-hot texts with those shares."""
+    drawn = torch.multinomial(SHARES.expand(16, 3), 2, True, generator=torch.Generator().manual_seed(0))
+    return torch.eye(3).double()[drawn]
+
+
+ALPHAS = (None, 1.5, 2.0)
+PROJECTED = [("psd", {}), *((name, {"entmax": alpha}) for name in ("lsd", "esd") for alpha in ALPHAS)]
+
+
+@pytest.mark.parametrize(("name", "settings"), PROJECTED)
+def test_cross_entropy_at_the_exact_map_of_tokens(name: str, settings: dict[str, Any]) -> None:
+    """No gradient, but beside the map; and the loss is the target's entropy, with projection or without."""
+    exact, part = TokenMap(SHARES.log(), FLOW, steps=24), objective(name, loss="cross_entropy", **settings)
+    at = trip(part, tokens(), FLOW, lowest=0.3)
+
+    def shifted(off: list[float]) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """The terms beside the map by logits of any kind, in and away from the diagonal; their largest gradients."""
+        shift = torch.tensor(off).double().requires_grad_()
+
+        def own(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+            bent = exact(x, s, t).log() + shift * (1 + (s - t)[:, None, None] + x)
+            return bent.softmax(-1)
+
+        terms = part.generator_terms(Roles(exact, own, FLOW), at)
+        slopes = {key: torch.autograd.grad(term, shift, retain_graph=True)[0] for key, term in terms.items()}
+        return terms, {key: float(slope.abs().max()) for key, slope in slopes.items()}
+
+    terms, slopes = shifted([0.0, 0.0, 0.0])
+    assert max(slopes.values()) < 1e-6
     d = exact(at.x_t, at.t, at.way.end)
     assert_close(terms[name].detach(), -(d * d.log()).sum(-1).mean(), rtol=1e-4, atol=1e-5)
     still = exact(at.still.x_t, at.still.t, at.still.t)
     assert_close(terms["diagonal"].detach(), -(still * still.log()).sum(-1).mean())
+    assert min(shifted([0.4, -0.3, 0.0])[1].values()) > 1e-3
+
+
+@pytest.mark.parametrize("alpha", [1.5, 2.0])
+@pytest.mark.parametrize("name", ["lsd", "esd"])
+def test_a_target_that_leaves_the_simplex_comes_back(name: str, alpha: float) -> None:
+    """Where the student's map changes fast with the times of a jump. Those that did not leave it stay as they are."""
+    exact = TokenMap(SHARES.log(), FLOW, steps=4)
+    wave = lambda length: (12 * length)[:, None, None].sin() * torch.tensor([1.0, -0.5, 0.0]).double()  # noqa: E731
+    own = lambda x, s, t: (exact(x, s, t).log() + wave(s - t)).softmax(-1)  # noqa: E731
+    parts = [objective(name, loss="cross_entropy", entmax=entmax) for entmax in (None, alpha)]
+    at = trip(parts[0], tokens(), FLOW, lowest=0.3)
+    with torch.no_grad():
+        free, held = (part.target(Roles(exact, own, FLOW), at) for part in parts)
+    assert free.min() < -0.1
+    assert held.min() >= 0
+    assert_close(held.sum(-1), torch.ones_like(held[..., 0]))
+    inside = free.min(-1).values >= 0
+    assert bool(inside.any())
+    assert_close(held[inside], free[inside])
+    least = parts[1].generator_terms(Roles(exact, own, FLOW), at)[name]
+    assert least >= -(held * held.clamp_min(1e-300).log()).sum(-1).mean()
 
 
 def test_a_residual_is_held_to_the_same_map() -> None:

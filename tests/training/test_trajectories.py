@@ -1,20 +1,24 @@
 """Students that learn the teacher's trajectories: what they begin as, what teaches them, what they can do."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
 import tiny
+from dlkit.data.tokenizer import Tokenizer
 from dlkit.errors import UserError
-from dlkit.generator import load_student, load_teacher
+from dlkit.generator import OneStepGenerator, load_student, load_teacher
 from dlkit.objectives._trajectory import Trip
 from dlkit.recipe import Recipe
 from dlkit.samplers.flow_map import FlowMapSampler
+from dlkit.training import students
 from dlkit.training.plan import describe
 from dlkit.training.stage import StageRun
 from dlkit.training.turns import Turn
@@ -146,6 +150,57 @@ def test_the_first_release_in_two_stages(flow: Path, residual: Path, data: Path,
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = [row["generator_map_matching"] for row in rows if row["kind"] == "distill"]
     assert sum(losses[-20:]) < sum(losses[:20])
+
+
+def test_the_map_must_be_of_this_teachers_student(
+    flow: Path, residual: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before anything is done: another teacher's weights, other tokens."""
+
+    def refused(teacher: Path, complaint: str) -> None:
+        with pytest.raises(UserError, match=complaint) as caught:
+            distilled(teacher, data, tmp_path / "run", objective={"name": "map_matching", "map": str(residual)})
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
+    other = tiny.run_fit(data, tmp_path / "other", seed=1, **FLM)
+    refused(other, f"map: the student in {residual} was made of a teacher of other weights; give this one's student")
+    with monkeypatch.context() as patch:
+        patch.setattr(students, "load_student", lambda folder: renamed(load_student(folder)))
+        refused(
+            flow, f"map: the student in {residual} has another vocabulary than the teacher; give this one's student"
+        )
+    half = load_student(residual)
+    half.save_pretrained(tmp_path / "half", dtype=torch.bfloat16)
+    assert students.guide(str(tmp_path / "half"), load_teacher(flow)).denoiser.two_times
+
+
+def renamed(student: OneStepGenerator) -> OneStepGenerator:
+    """A student with as many tokens, one of which is written in another way."""
+    kept = json.loads(student.tokenizer.backend.to_str())
+    vocab = kept["model"]["vocab"]
+    vocab["a-word-of-its-own"] = vocab.pop(max(vocab, key=vocab.__getitem__))
+    return OneStepGenerator(
+        student.denoiser,
+        Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(kept))),
+        student.architecture,
+        student.recipe,
+    )
+
+
+def test_a_run_goes_on_with_the_map_that_it_began_with(flow: Path, residual: Path, data: Path, tmp_path: Path) -> None:
+    """Another student in the same folder is another run; the same one elsewhere was another setting already."""
+    settings: dict[str, Any] = {"objective": {"name": "map_matching", "map": str(tmp_path / "map")}}
+    shutil.copytree(residual, tmp_path / "map")
+    distilled(flow, data, tmp_path / "run", **settings)
+    distilled(flow, data, tmp_path / "run", resume=True, **settings)
+    shutil.rmtree(tmp_path / "map")
+    shutil.copytree(distilled(flow, data, tmp_path / "second", objective="residual_psd", seed=1), tmp_path / "map")
+    with pytest.raises(
+        UserError, match=rf"holds another run: map\.{tmp_path / 'map'} was '\w+' and is now '"
+    ) as caught:
+        distilled(flow, data, tmp_path / "run", resume=True, **settings)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_that_was_cut_off_ends_the_same(
