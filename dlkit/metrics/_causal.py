@@ -43,7 +43,8 @@ class Judge:
 
         how = {"dtype": torch.float32, "output_loading_info": True}
         tokenizer = read(name, AutoTokenizer.from_pretrained)
-        model, found = read(name, lambda place, **where: AutoModelForCausalLM.from_pretrained(place, **how, **where))
+        loaded: Any = read(name, lambda place, **where: AutoModelForCausalLM.from_pretrained(place, **how, **where))
+        model, found = loaded
         missing = sorted(found["missing_keys"])
         if missing:
             raise UserError(f"{name} lacks the weights {', '.join(missing[:3])}; give a folder with a whole model")
