@@ -1,6 +1,6 @@
 """From an official DiffuSeq or Diffusion-LM checkpoint to a teacher's parts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def read_run(path: Path, options: ReadOptions) -> Original:
             sizes that do not fit each other, ``training_args.json`` or the tokenizer, or hold names that are unknown or
             lack some.
     """
+    options = replace(options, tie=options.tie or "lm_head")
     run = DiffuseqRun.find(path, options.step)
     tensors, beside = read_tensors(run.file)
     sizes = _sizes(tensors, run)
