@@ -6,7 +6,7 @@ dlkit is not imported here at the top, because the shape checks must be in place
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -38,6 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("compile"):
             item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run ``dlkit``; exit code, standard output and standard error."""
+    from command_line import caller
+
+    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import shutil
-import sys
 import tarfile
 import warnings
 import zipfile
@@ -22,45 +21,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import dlkit
-from dlkit import cli
+from command_line import Command, refused
 from dlkit.errors import Notice, UserError
 from dlkit.generator import OneStepGenerator, Teacher, load, load_teacher
 from dlkit.teachers._base import ReadOptions, TeacherFamily
 from dlkit.teachers.diffuseq import Diffuseq, official_state
 from official_run import ARGUMENTS, SIZES, WORDS, bert_config, run_folder, weights
 
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run ``dlkit``; exit code, standard output and standard error."""
-
-    def call(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dlkit", *map(str, args)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
-
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return run_folder(tmp_path / "run")
-
-
-def refused(result: tuple[int, str, str], *words: str) -> None:
-    """Exit code 2, one line on standard error and nothing else."""
-    code, out, err = result
-    assert (code, out) == (2, ""), result
-    assert err.startswith("dlkit: ") and err.count("\n") == 1, err
-    for word in words:
-        assert word in err, err
 
 
 def quietly(path: Path, **options: Any) -> Teacher:
@@ -154,6 +125,8 @@ def test_which_checkpoint(command: Command, tmp_path: Path) -> None:
     assert (teacher.recipe.fit.steps, teacher.recipe.fit.ema) == (7, 0.5)
     assert "checkpoint: ema_0.9999_020000.pt (of 4; --step" in command("import", run, "--out", tmp_path / "t")[1]
     refused(command("import", run, "--out", tmp_path / "no", "--step", 8), "no checkpoint of step 8", "7, 100, 20000")
+    one = command("import", run / "ema_0.99_020000.pt", "--out", tmp_path / "no", "--step", 7)
+    refused(one, "ema_0.99_020000.pt is one checkpoint; leave --step out, or give its folder")
 
 
 def test_unknown_tensors(command: Command, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ def import_(
     path: Annotated[
         Path,
         typer.Argument(
-            help="official checkpoint: DiffuSeq's run folder or one .pt of it, FLM's .ckpt, a plugin family's"
+            help="official checkpoint: DiffuSeq's run folder or one .pt of it, FLM's .ckpt, the folder of Plaid's four "
+            ".pt files, a plugin family's"
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="folder of the teacher; it must be new or empty")],
@@ -28,15 +29,16 @@ def import_(
     ] = False,
     step: Annotated[int | None, typer.Option("--step", help="which checkpoint (default: the latest)")] = None,
     tie: Annotated[
-        str, typer.Option("--tie", help="which copy of the tied table: lm_head, as the original does, or ema")
-    ] = "lm_head",
+        str | None,
+        typer.Option("--tie", help="which copy of DiffuSeq's tied table: lm_head, as the original does, or ema"),
+    ] = None,
     heads: Annotated[int | None, typer.Option("--heads", help="attention heads (default: found out)")] = None,
     family: Annotated[str | None, typer.Option("--family", help="whose checkpoint it is (default: found out)")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="the weights themselves, not their average beside them")] = False,
 ) -> None:
     """An official checkpoint becomes a teacher, with a report of every tensor."""
     positive(heads=heads)
-    if tie not in ("lm_head", "ema"):
+    if tie not in (None, "lm_head", "ema"):
         raise UserError(f"--tie {tie}: give lm_head or ema")
     from dlkit.exchange import import_teacher
     from dlkit.teachers._base import ReadOptions

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,8 @@ from dlkit.errors import Notice, UserError
 from dlkit.generator.folder import RECIPE, model_folder, read_config
 from dlkit.generator.one_step import OneStepGenerator
 from dlkit.generator.teacher import Teacher
+from dlkit.part import validated
+from dlkit.recipe import Fit
 from dlkit.teachers._base import Original, ReadOptions, TeacherFamily
 from dlkit.teachers._sniff import family_of, readable, sniff
 
@@ -36,15 +39,42 @@ def read_official(path: str | Path, options: ReadOptions) -> tuple[Teacher, Orig
     """A teacher from an official checkpoint, and what was found in it.
 
     Raises:
-        UserError: there is none at ``path``, or it cannot be read.
+        UserError: there is none at ``path``, it cannot be read, or an option is given that its family does not read.
     """
     if not Path(path).exists():
         raise UserError(f"{path} does not exist; give {readable()}")
     family = official_family(path) if options.family is None else family_of(options.family)
     if family is None:
         raise UserError(f"{path} is no official checkpoint; give {readable()}")
-    found = guarded(family, "read", family.read, Path(path), options)
-    return Teacher.from_parts(family, found.parts), found
+    options.refuse_unread(Path(path), family)
+    found = with_usable_fit(guarded(family, "read", family.read, Path(path), options))
+    return Teacher.from_parts(family, found.parts, str(found.file)), found
+
+
+def with_usable_fit(found: Original) -> Original:
+    """Without the settings of its ``fit`` that no Recipe can have, a warning for each: they harm no weights."""
+    where = f"{found.file}: left out of the Recipe's fit"
+    fit, refused = _usable(found.parts.fit, where)
+    return replace(found, parts=replace(found.parts, fit=fit), warnings=(*found.warnings, *refused))
+
+
+def _usable(
+    settings: dict[str, Any], where: str, inside: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> tuple[dict[str, Any], list[str]]:
+    """The settings that are valid each in itself, and what is wrong with the others, in lines that begin with where."""
+    kept, refused = {}, []
+    for name, value in settings.items():
+        if name == "optimizer" and isinstance(value, dict):
+            kept[name], more = _usable(value, where, lambda one: {"optimizer": one})
+            refused += more
+            continue
+        try:
+            validated(Fit, inside({name: value}), where)
+            kept[name] = value
+        except UserError as error:  # that of a part does not know where
+            told = str(error)
+            refused.append(told if told.startswith(where) else f"{where}: {told}")
+    return kept, refused
 
 
 def guarded(family: TeacherFamily, what: str, call: Callable[..., _T], *given: Any) -> _T:

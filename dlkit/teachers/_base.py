@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -124,7 +124,7 @@ class ReadOptions:
 
     Attributes:
         tokenizer: in place of the checkpoint's own, see :func:`dlkit.data.tokenizer.make_tokenizer`.
-        tie: which copy of a tied table counts: that of ``lm_head``, or the averaged one.
+        tie: which copy of a tied table counts: that of ``lm_head``, or the averaged one; None is as usual.
         step: which of several checkpoints; None is the latest.
         heads: attention heads, which weights do not tell; None finds them out.
         allow_unused: leave out tensors that the network has no place for.
@@ -133,12 +133,25 @@ class ReadOptions:
     """
 
     tokenizer: str | None = None
-    tie: Tie = "lm_head"
+    tie: Tie | None = None
     step: int | None = None
     heads: int | None = None
     allow_unused: bool = False
     family: str | None = None
     raw: bool = False
+
+    def refuse_unread(self, path: Path, family: "TeacherFamily") -> None:
+        """Raise ``UserError`` if something is said that the family's reader does not look at."""
+        values = {name: getattr(self, name) for name in sorted(OPTIONS - family.reads)}
+        said = [name for name, value in values.items() if value is not None and value is not False]
+        if said:
+            options = " and ".join(f"--{name.replace('_', '-')}" for name in said)
+            raise UserError(
+                f"{path}: checkpoints of {family.registered_name!r} leave no choice to {options}; leave it out"
+            )
+
+
+OPTIONS = frozenset(option.name for option in fields(ReadOptions)) - {"family"}
 
 
 class TeacherFamily(Part):
@@ -146,12 +159,14 @@ class TeacherFamily(Part):
 
     Attributes:
         checkpoints: what an official checkpoint is, in words: "a run folder with ..."; empty if none can be read.
+        reads: the :class:`ReadOptions` that ``read`` looks at; others are refused before it is called.
         usual: settings of a Recipe's ``model`` section that teachers of this family have unless others are named.
         usual_fit: the same of its ``fit`` section.
         usual_sampler: what a teacher of this family samples with where nothing else is named.
     """
 
     checkpoints: ClassVar[str] = ""
+    reads: ClassVar[frozenset[str]] = OPTIONS
     usual: ClassVar[dict[str, Any]] = {}
     usual_fit: ClassVar[dict[str, Any]] = {}
     usual_sampler: ClassVar[str] = "ddim"

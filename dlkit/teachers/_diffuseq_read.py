@@ -16,12 +16,13 @@ from dlkit.diffusion.processes.mean_shift import MeanShift
 from dlkit.errors import UserError
 from dlkit.part import from_spec, validated
 from dlkit.spaces.embedding import EmbeddingSpec
-from dlkit.teachers._base import Key, Original, ReadOptions, TeacherParts
+from dlkit.teachers._base import Key, Original, ReadOptions, TeacherParts, Tie
 from dlkit.teachers._diffuseq_bert import attention
 from dlkit.teachers._diffuseq_run import ARGUMENTS, Arguments, Beside, DiffuseqRun
 from dlkit.teachers._tensors import plain_weights, read_tensors
 
 TABLES = {"lm_head": "lm_head.weight", "ema": "word_embedding.weight"}
+USUAL_TIE: Tie = "lm_head"
 POSITIONS = "position_ids"
 MEAN = "mean_embed"
 TIME_SAMPLERS = {"uniform": "uniform", "lossaware": "loss_second_moment", "fixstep": "low_noise_twice"}
@@ -41,6 +42,7 @@ def read_run(path: Path, options: ReadOptions) -> Original:
             sizes that do not fit each other, ``training_args.json`` or the tokenizer, or hold names that are unknown or
             lack some.
     """
+    tie = options.tie or USUAL_TIE
     run = DiffuseqRun.find(path, options.step)
     tensors, beside = read_tensors(run.file)
     sizes = _sizes(tensors, run)
@@ -63,7 +65,7 @@ def read_run(path: Path, options: ReadOptions) -> Original:
         run.arguments.seq_len,
         tokenizer,
         spec,
-        _state(names, tensors, options),
+        _state(names, tensors, tie),
         _fit(run),
         **{name: getattr(run.arguments.dlkit, name) for name in Beside.model_fields},
     )
@@ -74,13 +76,13 @@ def read_run(path: Path, options: ReadOptions) -> Original:
         f"sizes: {size_note}; seq_len {run.arguments.seq_len}",
         heads.note,
         f"tokenizer: {spec}, {tokenizer.vocab_size} ids",
-        f"tied table: {TABLES[options.tie]} (--tie {options.tie}); the two copies differ by up to {difference:.3g}",
+        f"tied table: {TABLES[tie]} (--tie {tie}); the two copies differ by up to {difference:.3g}",
         *_not_in_a_recipe(run.arguments),
     )
-    return Original(run.file, found, keys, notes, _warnings(difference, options))
+    return Original(run.file, found, keys, notes, _warnings(difference, tie))
 
 
-def _warnings(difference: float, options: ReadOptions) -> tuple[str, ...]:
+def _warnings(difference: float, tie: Tie) -> tuple[str, ...]:
     if difference <= LARGEST_DIFFERENCE:
         return ()
     meaning = {
@@ -89,7 +91,7 @@ def _warnings(difference: float, options: ReadOptions) -> tuple[str, ...]:
     }
     return (
         f"{TABLES['ema']} (averaged) and {TABLES['lm_head']} (raw) differ by up to {difference:.3g}; "
-        f"taken is {meaning[options.tie]} (tie={options.tie})",
+        f"taken is {meaning[tie]} (tie={tie})",
     )
 
 
@@ -194,7 +196,7 @@ def _table(
         if name in tensors and tuple(tensors[name].shape) != shape:
             found = tuple(tensors[name].shape)
             raise UserError(f"{file}: {name} has shape {found}, but its other tensors imply {shape}; sizes are mixed")
-    remarks = {POSITIONS: "counts 0, 1, 2, ...", **_remark_on_the_tie(options)}
+    remarks = {POSITIONS: "counts 0, 1, 2, ...", **_remark_on_the_tie(options.tie or USUAL_TIE)}
     present = [
         Key(
             name,
@@ -211,14 +213,14 @@ def _table(
     )
 
 
-def _remark_on_the_tie(options: ReadOptions) -> dict[str, str]:
-    (loser,) = (table for policy, table in TABLES.items() if policy != options.tie)
-    return {loser: f"tied to {TABLES[options.tie]} (--tie {options.tie})"}
+def _remark_on_the_tie(tie: Tie) -> dict[str, str]:
+    (loser,) = (table for policy, table in TABLES.items() if policy != tie)
+    return {loser: f"tied to {TABLES[tie]} (--tie {tie})"}
 
 
-def _state(names: Names, weights: dict[str, Tensor], options: ReadOptions) -> dict[str, Tensor]:
+def _state(names: Names, weights: dict[str, Tensor], tie: Tie) -> dict[str, Tensor]:
     """The weights under dlkit's names."""
-    taken = {name: TABLES[options.tie] if name in TABLES.values() else name for name in names}
+    taken = {name: TABLES[tie] if name in TABLES.values() else name for name in names}
     state = {ours: weights[taken[official]] for official, (ours, _) in names.items() if official != POSITIONS}
     ours, shape = names[POSITIONS]
     return state | {ours: torch.arange(shape[-1])[None]}

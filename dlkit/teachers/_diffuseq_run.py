@@ -131,6 +131,8 @@ class DiffuseqRun:
         Raises:
             UserError: there is no such checkpoint, or ``training_args.json`` is missing or says what is not supported.
         """
+        if step is not None and not path.is_dir():
+            raise UserError(f"{path} is one checkpoint; leave --step out, or give its folder")
         folder = path if path.is_dir() else path.parent
         data = read_json(folder / ARGUMENTS)
         arguments = _arguments(data, str(folder / ARGUMENTS))
@@ -177,7 +179,8 @@ def recognises(path: Path) -> bool:
     """Whether this is a run folder or one of its checkpoints, by the names of the files."""
     if path.is_dir():
         return (path / ARGUMENTS).is_file() or bool(checkpoints(path))
-    return path.is_file() and path.suffix == ".pt"
+    of_a_run = _EMA.fullmatch(path.name) is not None or (path.parent / ARGUMENTS).is_file()
+    return path.is_file() and path.suffix == ".pt" and of_a_run
 
 
 def checkpoints(folder: Path) -> dict[tuple[int, float], Path]:

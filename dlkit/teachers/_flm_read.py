@@ -1,12 +1,11 @@
 """From an official FLM checkpoint to a teacher's parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dlkit.backbones.flm import FlmSpec, Rotary
 from dlkit.data.tokenizer import Tokenizer, make_tokenizer
@@ -18,6 +17,7 @@ from dlkit.samplers.euler import Euler
 from dlkit.schedules.token_accuracy import TokenAccuracySchedule
 from dlkit.spaces.one_hot import OneHotSpec
 from dlkit.teachers._base import Key, Original, ReadOptions, TeacherParts
+from dlkit.teachers._tensors import plain_weights
 from dlkit.teachers._unpickle import StoredTensor, load_inert, plain
 
 PREFIX, COMPILED, TEACHER = "backbone.", "_orig_mod.", "teacher"
@@ -45,7 +45,7 @@ def read_checkpoint(path: Path, options: ReadOptions) -> Original:
     _refuse_others(found, shapes, options)
     order = [] if options.raw or found.ema is None else [name for name, _ in network.named_parameters()]
     taken = found.weights | (found.averages(order, shapes) if order else {})
-    state = {f"{PREFIX}{name}": _read(taken[name], name, found.file) for name in shapes if name in taken}
+    state = {f"{PREFIX}{name}": plain_weights(taken[name].read(), name, found.file) for name in shapes if name in taken}
     state.setdefault(f"{PREFIX}{ROTARY}", Rotary(backbone.hidden // backbone.heads).inv_freq)
     length = found.told("model", "length")
     parts = TeacherParts(
@@ -87,7 +87,7 @@ class _Checkpoint:
         others: the other tensors, by the names that they have in the file; those of a frozen teacher are not among
             them.
         teachers: names of a frozen teacher's.
-        ema: the averaged weights without names, or None.
+        ema: what should be the averaged weights, without names; None if there are none.
         settings: of the program that wrote it, as far as they are plain.
     """
 
@@ -95,7 +95,7 @@ class _Checkpoint:
     weights: dict[str, StoredTensor]
     others: dict[str, StoredTensor]
     teachers: dict[str, StoredTensor]
-    ema: Sequence[Any] | None
+    ema: Any
     ema_decay: Any
     settings: Any
     step: Any
@@ -110,18 +110,20 @@ class _Checkpoint:
         groups: dict[str, dict[str, StoredTensor]] = {"weights": {}, "others": {}, "teachers": {}}
         for name, tensor in tensors.items():
             if name.startswith(PREFIX):
-                groups["weights"][name.removeprefix(PREFIX).removeprefix(COMPILED)] = tensor
+                inner = name.removeprefix(PREFIX).removeprefix(COMPILED)
+                if inner in groups["weights"]:
+                    raise UserError(f"{file} holds {PREFIX}{inner} and {PREFIX}{COMPILED}{inner}; keep one of the two")
+                groups["weights"][inner] = tensor
             else:
                 groups["teachers" if name.startswith(TEACHER) else "others"][name] = tensor
-        ema, settings = content.get("ema"), plain(content.get("hyper_parameters"))
-        ema = ema if isinstance(ema, Mapping) else {}
-        shadow = ema.get("shadow_params")
+        ema = content.get("ema")
+        averaged = ema if isinstance(ema, Mapping) else {}
         return cls(
             file,
             **groups,
-            ema=shadow if isinstance(shadow, list | tuple) else None,
-            ema_decay=ema.get("decay"),
-            settings=settings,
+            ema=None if ema is None else averaged.get("shadow_params") or (),
+            ema_decay=averaged.get("decay"),
+            settings=_settings(content, file),
             step=content.get("global_step"),
         )
 
@@ -181,7 +183,11 @@ class _Checkpoint:
 
     def averages(self, order: list[str], shapes: dict[str, Shape]) -> dict[str, StoredTensor]:
         """The averaged weights by name: they lie in the order of the network's parameters."""
-        ema = list(self.ema or ())
+        ema = self.ema
+        if not isinstance(ema, list | tuple) or not ema:
+            raise UserError(
+                f"{self.file}: its ema has no list shadow_params (--raw takes the weights that are not averaged)"
+            )
         if len(ema) != len(order):
             raise UserError(
                 f"{self.file}: ema.shadow_params has {len(ema)} tensors, the network {len(order)} parameters; they are "
@@ -206,6 +212,17 @@ def _file(path: Path) -> Path:
     return files[0]
 
 
+def _settings(content: Mapping[str, Any], file: Path) -> Any:
+    """The plain ones among the program's settings."""
+    try:
+        return plain(content.get("hyper_parameters"))
+    except RecursionError:
+        raise UserError(
+            f"{file}: its hyper_parameters contain themselves or lie too deep; save it without them, and give --heads "
+            "and --tokenizer"
+        ) from None
+
+
 def _refuse_others(found: _Checkpoint, shapes: dict[str, Shape], options: ReadOptions) -> None:
     """Raise ``UserError`` for weights that are missing, unknown or of another shape."""
     missing = [name for name in shapes if name not in found.weights and name != ROTARY]
@@ -219,14 +236,6 @@ def _refuse_others(found: _Checkpoint, shapes: dict[str, Shape], options: ReadOp
             raise UserError(
                 f"{found.file}: {name} has shape {tensor.shape}, but its other tensors imply {shapes[name]}"
             )
-
-
-def _read(stored: StoredTensor, name: str, file: Path) -> Tensor:
-    """In fp32. Raises ``UserError`` if they are no weights of a run that went well."""
-    tensor = stored.read().float()
-    if not torch.isfinite(tensor).all():
-        raise UserError(f"{file}: {name} holds values that are not finite; the run diverged, take an earlier step")
-    return tensor
 
 
 def _tokenizer(found: _Checkpoint, options: ReadOptions) -> tuple[Tokenizer, str]:

@@ -61,9 +61,9 @@ class Beside(BaseModel):
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a folder with two or more of the files whose names are Plaid's alone."""
-    own = [name for name in PLACES if name != "model.pt"]
-    return sum((path / name).is_file() for name in own) >= 2
+    """Whether two or more of the four files are in the folder, or beside the one that is named."""
+    folder = _folder(path)
+    return sum((folder / name).is_file() for name in PLACES) >= 2
 
 
 def read_files(path: Path, options: ReadOptions) -> Original:

@@ -47,6 +47,7 @@ class Diffuseq(TeacherFamily):
     """
 
     checkpoints: ClassVar[str] = "a run folder with ema_*.pt and training_args.json"
+    reads: ClassVar[frozenset[str]] = frozenset({"tokenizer", "tie", "step", "heads", "allow_unused"})
 
     reg_rate: float = Field(default=0.01, ge=0.0)
 

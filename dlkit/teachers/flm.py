@@ -37,6 +37,7 @@ class Flm(TeacherFamily):
     """
 
     checkpoints: ClassVar[str] = "a Lightning checkpoint *.ckpt"
+    reads: ClassVar[frozenset[str]] = frozenset({"tokenizer", "heads", "allow_unused", "raw"})
     usual: ClassVar[dict[str, Any]] = {
         "space": "one_hot",
         "process": {"name": "gaussian", "schedule": "token_accuracy"},

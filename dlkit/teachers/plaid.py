@@ -77,6 +77,7 @@ class Plaid(TeacherFamily):
     """
 
     checkpoints: ClassVar[str] = "a folder with noise_schedule.pt, gamma_bounds.pt, embedding_matrix.pt and model.pt"
+    reads: ClassVar[frozenset[str]] = frozenset({"tokenizer", "heads", "allow_unused"})
     usual: ClassVar[dict[str, Any]] = {
         "space": "unit_norm",
         "process": {"name": "gaussian", "schedule": "learned_gamma"},

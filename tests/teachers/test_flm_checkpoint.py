@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from command_line import Command, refused
 from dlkit.backbones.flm import FlmSpec
 from dlkit.errors import UserError
 from dlkit.generator import Teacher, load_teacher, read_official
@@ -109,6 +111,98 @@ def test_what_does_not_fit_is_told(harm: Callable[[dict[str, Any]], Any], told: 
     with pytest.raises(UserError, match=told) as raised:
         read(saved(tmp_path, made))
     assert "\n" not in str(raised.value)
+
+
+def setting(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
+    """Change what the file says at ``path``, below the program's settings unless it begins elsewhere."""
+
+    def change(made: dict[str, Any]) -> None:
+        node = made if path[0] in made else made["hyper_parameters"]["config"]
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = to
+
+    return change
+
+
+def itself(made: dict[str, Any]) -> None:
+    made["hyper_parameters"]["config"]["model"]["again"] = made["hyper_parameters"]
+
+
+def twice(made: dict[str, Any]) -> None:
+    made["state_dict"]["backbone._orig_mod.blocks.0.norm1.weight"] = torch.ones(8)
+
+
+def whole(made: dict[str, Any]) -> None:
+    made["ema"]["shadow_params"][3] = made["ema"]["shadow_params"][3].long()
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        *((setting("model", "length", to=n), f"seq_len: Input should be greater.* {n}") for n in (0, -5, 4, True)),
+        (setting("model", "dropout", to=1.5), "dropout: Input should be less than 1"),
+        (setting("ema", "shadow_params", to=None), r"its ema has no list shadow_params \(--raw"),
+        (setting("ema", "shadow_params", to={"a": 1}), r"its ema has no list shadow_params \(--raw"),
+        (setting("ema", "shadow_params", to=[]), r"its ema has no list shadow_params \(--raw"),
+        (setting("ema", to={"decay": 0.5}), r"its ema has no list shadow_params \(--raw"),
+        (setting("ema", to=3), r"its ema has no list shadow_params \(--raw"),
+        (twice, r"holds backbone.blocks.0.norm1.weight and backbone._orig_mod.blocks.0.norm1.weight; keep one"),
+        (whole, r"sigma_map.mlp.2.weight holds torch.int64, not floating-point weights"),
+        (itself, r"hyper_parameters contain themselves or lie too deep; .*--heads and --tokenizer"),
+    ],
+)
+def test_odd_files_are_refused_in_a_line(harm: Any, told: str, tmp_path: Path, command: Command) -> None:
+    made = content()
+    harm(made)
+    result = command("import", saved(tmp_path, made), "--out", tmp_path / "out")
+    refused(result)
+    assert re.search(told, result[2]), result[2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_raw_weights_are_taken_whatever_the_averages_are(tmp_path: Path) -> None:
+    made = content()
+    made["ema"] = {"shadow_params": "none"}
+    wanted = made["state_dict"]["backbone.vocab_embed.embedding"]
+    assert torch.equal(read(saved(tmp_path, made), raw=True).denoiser.backbone.vocab_embed.embedding, wanted)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        *((setting("optim", "lr", to=lr), "optimizer.lr: Input should be") for lr in ("abc", -1)),
+        (
+            lambda made: (setting("optim", "beta1", to=0.5)(made), setting("optim", "beta2", to=2)(made)),
+            "optimizer.betas.1",
+        ),
+        (setting("optim", "eps", to=0), "optimizer.eps: Input should be greater than 0"),
+        (setting("optim", "weight_decay", to=-1), "optimizer.weight_decay: Input"),
+        *((setting("loader", "global_batch_size", to=n), "batch_size: Input should be") for n in (0, "x")),
+        (setting("trainer", "gradient_clip_val", to=-2), "optimizer.clip: Input should be greater than 0"),
+        (setting("lr_scheduler", "num_warmup_steps", to=-3), "optimizer.warmup: Input should be"),
+        *((setting("ema", "decay", to=decay), "ema: Input should be") for decay in ("x", 1.0)),
+        *((setting("global_step", to=step), "steps: Input should be") for step in (-1, "x", 1.5)),
+    ],
+)
+def test_weights_are_not_refused_for_a_setting_of_their_fit(
+    harm: Any, told: str, tmp_path: Path, command: Command
+) -> None:
+    made = content()
+    harm(made)
+    file = saved(tmp_path, made)
+    code, _, err = command("import", file, "--out", tmp_path / "out")
+    assert (code, err.count("\n")) == (0, 1)
+    assert f"dlkit: warning: {file}: left out of the Recipe's fit: {told}" in err
+    assert load_teacher(tmp_path / "out").architecture.seq_len == 16
+
+
+@pytest.mark.parametrize("option", [("--step", 7), ("--tie", "ema")])
+def test_options_that_say_nothing_of_it_are_refused(
+    option: tuple[object, ...], tmp_path: Path, command: Command
+) -> None:
+    result = command("import", saved(tmp_path, content()), "--out", tmp_path / "out", *option)
+    refused(result, f"checkpoints of 'flm' leave no choice to {option[0]}; leave it out")
 
 
 def test_the_tokenizer_must_have_as_many_ids(tmp_path: Path) -> None:

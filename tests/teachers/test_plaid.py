@@ -1,6 +1,7 @@
 """Plaid's files: what is wrong with them is told in a line, and nothing else is needed to read them."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 import dlkit
 import tiny
+from command_line import Command, refused
 from dlkit import schedules
 from dlkit.data.sequences import Rows
 from dlkit.errors import UserError
@@ -19,7 +21,6 @@ from dlkit.exchange import export_teacher
 from dlkit.generator import Teacher, load_teacher
 from dlkit.part import from_spec
 from dlkit.samplers.plaid import PlaidSampler, spelled
-from dlkit.teachers import registry
 from dlkit.teachers._base import FitBatch, ReadOptions
 from dlkit.teachers._sniff import sniff
 from dlkit.teachers.plaid import Plaid
@@ -54,6 +55,68 @@ def test_it_is_known_by_its_files(run: Path) -> None:
     assert family.read(run / "model.pt", ReadOptions()).file == run / "model.pt"
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_one_of_its_files_means_its_folder(file: str, run: Path, tmp_path: Path, command: Command) -> None:
+    assert command("import", run / f"{file}.pt", "--out", tmp_path / "out")[0] == 0
+    assert load_teacher(tmp_path / "out").architecture.family.registered_name == "plaid"
+
+
+@pytest.mark.parametrize("one", FILES[:3])
+def test_one_of_its_own_files_beside_the_network_is_enough_to_know_it(
+    one: str, run: Path, tmp_path: Path, command: Command
+) -> None:
+    gone = [file for file in FILES[:3] if file != one]
+    for file in gone:
+        (run / f"{file}.pt").unlink()
+    for path in (run, run / "model.pt"):
+        refused(
+            command("import", path, "--out", tmp_path / "out"), f"lacks {gone[0]}.pt and {gone[1]}.pt; a checkpoint"
+        )
+    (run / f"{one}.pt").unlink()
+    for path in (run, run / "model.pt"):
+        refused(command("import", path, "--out", tmp_path / "out"), "is no official checkpoint; give")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--step", 7), ("--tie", "ema"), ("--tie", "lm_head"), ("--raw",)])
+def test_options_that_say_nothing_of_it_are_refused(
+    option: tuple[object, ...], run: Path, tmp_path: Path, command: Command
+) -> None:
+    told = f"checkpoints of 'plaid' leave no choice to {option[0]}; leave it out"
+    refused(command("import", run, "--out", tmp_path / "out", *option), told)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("{", "dlkit.json"),
+        ("[]", "dlkit.json"),
+        ('{"foo": 1}', "unknown key 'foo'"),
+        ('{"seq_len": 4}', "seq_len: Input should be greater than or equal to 8 (got 4)"),
+        ('{"lowest": 2}', "lowest: Input should be less than or equal to 0.5 (got 2)"),
+        ('{"family": "plai"}', "nothing is called 'plai'"),
+        ('{"fit": 3}', "fit: Input should be a valid dictionary (got 3)"),
+    ],
+)
+def test_odd_settings_beside_the_files_are_refused(
+    said: str, message: str, run: Path, tmp_path: Path, command: Command
+) -> None:
+    (run / "dlkit.json").write_text(said)
+    refused(command("import", run, "--out", tmp_path / "out"), message)
+
+
+def test_odd_settings_of_its_fit_are_left_out_with_a_notice(run: Path, tmp_path: Path, command: Command) -> None:
+    fit = {"steps": "x", "time_sampler": "nobody", "batch_size": 7, "optimizer": {"lr": -1, "eps": 1e-7}, "more": 1}
+    (run / "dlkit.json").write_text(json.dumps({"fit": fit}))
+    code, _, err = command("import", run, "--out", tmp_path / "out")
+    assert code == 0
+    told = [line.partition("left out of the Recipe's fit: ")[2] for line in err.splitlines()]
+    for line, begin in zip(told, ("steps: ", "time_samplers: ", "optimizer.lr: ", "unknown key 'more'"), strict=True):
+        assert line.startswith(begin), line
+    found = load_teacher(tmp_path / "out").recipe.fit
+    assert (found.batch_size, found.optimizer.eps, found.steps) == (7, 1e-7, type(found)().steps)
+
+
 WRONG = [
     (lambda run: (run / "gamma_bounds.pt").unlink(), r"lacks gamma_bounds.pt; a checkpoint of Plaid is"),
     (
@@ -77,11 +140,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("damage", "message"), WRONG)
-def test_what_is_wrong_is_told_in_a_line(run: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_what_is_wrong_is_told_in_a_line(
+    run: Path, damage: Callable[[Path], object], message: str, tmp_path: Path, command: Command
+) -> None:
     damage(run)
-    with pytest.raises(UserError, match=message) as error:
-        registry.get("plaid")().read(run, ReadOptions())
-    assert "\n" not in str(error.value)
+    code, out, err = command("import", run, "--out", tmp_path / "out")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(message, err), err
+    assert not (tmp_path / "out").exists()
 
 
 def test_only_its_own_parts_have_a_place_in_the_files(tmp_path: Path) -> None:

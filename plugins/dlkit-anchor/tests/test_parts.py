@@ -114,6 +114,7 @@ def test_weights_and_settings_must_belong_together(teacher: dlkit.Teacher, folde
 
 def test_what_the_format_does_not_have_is_refused(folder: Path) -> None:
     for options in ({"step": 3}, {"heads": 2}, {"tie": "ema"}):
-        refused(folder, f"leave no choice to --{next(iter(options))}; leave it out", **options)
+        with pytest.raises(dlkit.UserError, match=f"leave no choice to --{next(iter(options))}; leave it out"):
+            dlkit.load_teacher(folder, **options)
     (folder / checkpoint.SETTINGS).write_text("{}")
     refused(folder, r"settings\.json: family: Field required")

@@ -33,6 +33,7 @@ class Anchor(TeacherFamily):
     """
 
     checkpoints: ClassVar[str] = f"a folder with {checkpoint.WEIGHTS} and {checkpoint.SETTINGS}"
+    reads: ClassVar[frozenset[str]] = frozenset({"tokenizer", "allow_unused"})
 
     anchor_weight: float = Field(default=1.0, ge=0.0)
 

@@ -68,10 +68,8 @@ def read(folder: Path, options: ReadOptions) -> Original:
     """A teacher in the family's format.
 
     Raises:
-        UserError: a file is missing or damaged, weights, settings and tokenizer do not belong together, or an option
-            asks for what the format does not have.
+        UserError: a file is missing or damaged, or weights, settings and tokenizer do not belong together.
     """
-    refuse_foreign(folder, options)
     settings = validated(Settings, read_json(folder / SETTINGS), str(folder / SETTINGS))
     tokenizer = Tokenizer.load(folder) if options.tokenizer is None else make_tokenizer(options.tokenizer)
     state, wanted = read_weights(folder / WEIGHTS), settings.names(tokenizer.vocab_size)
@@ -104,16 +102,6 @@ def read(folder: Path, options: ReadOptions) -> Original:
 
 def notes(parts: TeacherParts) -> Sequence[str]:
     return (f"tokenizer: {parts.tokenizer_spec}, {parts.tokenizer.vocab_size} ids", f"seq_len: {parts.seq_len}")
-
-
-def refuse_foreign(folder: Path, options: ReadOptions) -> None:
-    """There is one checkpoint in a folder, with one table, and its settings name the heads."""
-    said = {"--step": options.step, "--heads": options.heads, "--tie": None if options.tie == "lm_head" else "ema"}
-    given = [option for option, value in said.items() if value is not None]
-    if given:
-        raise UserError(
-            f"{folder}: checkpoints of the anchor family leave no choice to {', '.join(given)}; leave it out"
-        )
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
