@@ -9,7 +9,7 @@ import torch
 from dlkit.data.grammar import write_corpus
 from dlkit.generator import load_teacher
 from dlkit.recipe import Recipe, Run
-from dlkit.recipe.settings import UNFINISHED
+from dlkit.testing._material import with_critic
 from dlkit.training.distill import Distiller, distill
 from dlkit.training.engine import TorchEngine
 from dlkit.training.fit import Fitter, fit
@@ -47,14 +47,8 @@ SETTINGS: dict[str, Any] = {
 
 
 def recipe(**changes: Any) -> Recipe:
-    """The tiny Recipe with some sections changed; a mapping is merged into the section's.
-
-    A critic learns as fast as the student, where one learns.
-    """
-    data = merged(SETTINGS, changes)
-    asked = Recipe.model_validate(data, context=UNFINISHED)
-    learns = any(asked.has_critic(number) for number in range(len(asked.stages)))
-    return Recipe.from_dict(merged({"critic": {"lr": 1e-3}}, data) if learns else data)
+    """The tiny Recipe with some sections changed; a mapping is merged into the section's."""
+    return with_critic(merged(SETTINGS, changes))
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.randomness import Stream
 from dlkit.recipe import Recipe
+from dlkit.recipe.settings import UNFINISHED
 from dlkit.spaces.embedding import EmbeddingSpace
 from dlkit.training.distill import distill
 from dlkit.training.fit import fit
@@ -31,7 +32,6 @@ SOURCES = ("where are books sold in paris ?", "is it wet in rome in may ?", "who
 SMALL: dict[str, Any] = {
     "batch_size": 4,
     "generator": {"lr": 1e-3},
-    "critic": {"lr": 1e-3},
     "evaluation": {"every": 1000, "metric": "bleu", "n_sources": 2, "num_samples": 1},
     "run": {"device": "cpu", "log_every": 1, "checkpoint_every": 1000},
     "model": {
@@ -139,7 +139,14 @@ def stored(module: nn.Module) -> dict[str, Tensor]:
 
 def recipe(**changes: Any) -> Recipe:
     """A Recipe of a second's training, with some settings changed: ``objective="sid", model={"family": "mine"}``."""
-    return Recipe.from_dict(_merged(SMALL, changes))
+    return with_critic(_merged(SMALL, changes))
+
+
+def with_critic(data: dict[str, Any]) -> Recipe:
+    """The Recipe of plain data, whose critic learns fast unless they say otherwise, if one learns in any stage."""
+    asked: Recipe = Recipe.model_validate(data, context=UNFINISHED)
+    learns = any(asked.has_critic(number) for number in range(len(asked.stages)))
+    return Recipe.from_dict(_merged({"critic": {"lr": 1e-3}}, data) if learns else data)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def test_adversaries() -> None:
 
 
 def test_nothing_is_said_of_a_critic_where_none_learns() -> None:
-    lines = told(stages=[{"steps": 2, "objective": {"name": "ode_regression", "pairs": 10, "steps": 3}}], plan="dmd2")
+    lines = told(stages=[{"steps": 2, "objective": {"name": "ode_regression", "pairs": 10, "steps": 3}}])
     assert lines["head"].endswith("with ode_regression(pairs=10, steps=3, rounding=false, tokens=0.0); no critic")
     assert lines.keys() == {"head", "student", "rates"}
     assert lines["rates"] == "generator 1e-05"
