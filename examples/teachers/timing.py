@@ -2,7 +2,7 @@
 
 python examples/teachers/timing.py --runs RUNS --json FILE
 
-Medians over rounds, in which models and steps take turns; text out, of 64 texts at once. Nothing else should run beside it.
+Medians over rounds in which models and steps take turns; text out, 64 texts at once. Let nothing else run beside it.
 """
 
 import argparse
