@@ -20,6 +20,7 @@ import tiny
 from dlkit import __version__, cli
 from dlkit.data.pairs import read_split
 from dlkit.generator import load_student, load_teacher
+from dlkit.registry import KINDS
 from dlkit.training import checkpoint
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
@@ -173,7 +174,7 @@ def test_a_full_standard_output_is_no_success() -> None:
 
 def test_list(run: Run) -> None:
     everything = fine(run("list")).out
-    for kind in (*cli.KINDS, "recipes"):
+    for kind in (*KINDS, "recipes"):
         assert f"{kind}:\n" in everything
     assert re.search(
         r"^objectives:\n  adversarial +dlkit\n  consistency +dlkit\n  diff_instruct +dlkit\n  dmd +dlkit\n",

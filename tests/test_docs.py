@@ -209,6 +209,7 @@ def tiny_one(words: list[str]) -> list[str]:
     return [command, *options, *itertools.chain.from_iterable(("--set", setting) for setting in settings)]
 
 
+@pytest.mark.filterwarnings("ignore:.*is longer than these:dlkit.errors.Notice")  # a warm-up; the run is made tiny
 @pytest.mark.parametrize("page", WALKS)
 def test_text_without_a_source_can_be_walked(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of the page, one after another, in a folder that holds nothing but ``my-texts``."""

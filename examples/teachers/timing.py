@@ -2,7 +2,7 @@
 
 python examples/teachers/timing.py --runs RUNS --json FILE
 
-Medians over rounds in which models and steps take turns; text out, 64 texts at once. Let nothing else run beside it.
+Medians over rounds in which models and steps take turns; text out, 32 texts at once. Let nothing else run beside it.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from dlkit.generator.text_model import TextModel
 STEPS = {"flm/teacher": (1, 2, 4, 8, 16, 32), "plaid/teacher": (1, 2, 4, 8, 16, 32)}
 STUDENTS = ("psd/student", "sid_flm/student", "sid_plaid/student")
 SAMPLERS = {"flm/teacher": "euler", "plaid/teacher": "plaid"}
-TEXTS = 64
+TEXTS = 32
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     wanted = {**STEPS, **dict.fromkeys(STUDENTS, (1, 2, 4, 8))}
