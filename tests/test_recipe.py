@@ -484,26 +484,27 @@ def test_what_assignments_make_together_counts() -> None:
 @pytest.mark.parametrize(
     ("name", "assignments", "key", "mended"),
     [
-        ("dlm_one_qqp", ["stages=[{objective: ode_regression}]"], "adv stands beside", "adv=false"),
-        ("diverse", ["objective=reflow"], "anchor stands beside", "anchor=false"),
-        ("demo", ["stages.0.critic_warmup=5", "objective=refine"], "stages.0.critic_warmup=5: ", "adv=true"),
-        ("demo", ["generator_input=noised_data"], "generator_input=noised_data: ", "generator_steps=2"),
+        ("dlm_one_qqp", ["stages=[{objective: ode_regression}]"], "adv stands beside", ["adv=false", "critic={}"]),
+        ("diverse", ["objective=reflow"], "anchor stands beside", ["anchor=false", "weights={a_sd: 1}"]),
+        ("demo", ["stages.0.critic_warmup=5", "objective=refine"], "stages.0.critic_warmup=5: ", ["adv=true"]),
+        ("demo", ["generator_input=noised_data"], "generator_input=noised_data: ", ["generator_steps=2"]),
         (
             "demo",
             ["guidance={teacher: 2, critic: 2}", "objective=refine"],
-            "guidance.critic=2: ",
-            "guidance={teacher: 2}",
+            "guidance.critic=2, ",
+            ["guidance={teacher: 2}", "critic={}"],
         ),
     ],
 )
 def test_assignments_that_leave_a_setting_without_use_name_it(
-    name: str, assignments: list[str], key: str, mended: str
+    name: str, assignments: list[str], key: str, mended: list[str]
 ) -> None:
     ready = recipes.get(name)
     with pytest.raises(UserError) as error:
         ready.with_settings(assignments)
-    assert one_line(error).startswith(f"--set: {key}")
-    ready.with_settings([*assignments, mended])
+    assert one_line(error).startswith("--set: ")
+    assert key in one_line(error)
+    ready.with_settings([*assignments, *mended])
 
 
 def test_no_assignments_change_nothing() -> None:
