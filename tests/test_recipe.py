@@ -270,7 +270,7 @@ def test_what_the_line_says_mends_it() -> None:
     with pytest.raises(UserError) as error:
         made.with_settings([change, "plan=dmd2", "t_init=0.7"])
     resets = [reset for said in one_line(error).split("; set ")[1:] for reset in said.split("; and ")[0].split(", ")]
-    assert resets == ["adv=null", "t_init=1", "stages.0.critic_warmup=0", "critic={}", "plan={}"]
+    assert resets == ["adv=null", "t_init=1", "stages.0.critic_warmup=0", "critic={}", "plan={}", "weights={a_sd: 1}"]
     mended = made.with_settings([change, "plan=dmd2", "t_init=0.7", *resets])
     assert (mended.critic, mended.plan, mended.adv) == (Optimizer(), UpdatePlan(), None)
 
