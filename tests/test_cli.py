@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+import command_line
 import tiny
-from dlkit import __version__, cli
+from command_line import caller
+from dlkit import __version__
 from dlkit.data.pairs import read_split
 from dlkit.generator import load_student, load_teacher
 from dlkit.registry import KINDS
@@ -42,29 +44,14 @@ Run = Callable[..., Result]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command in this process."""
 
-    def call(*args: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["dlkit", *map(str, args)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    call = caller(monkeypatch, capsys)
+    return lambda *args: Result(*call(*args))
 
 
 def refused(result: Result, *words: str) -> None:
     """One line on standard error that begins with the program's name, and exit code 2."""
-    assert result.code == 2, result
-    assert result.out == ""
-    assert result.err.startswith("dlkit: "), result.err
-    assert result.err.count("\n") == 1, result.err
+    command_line.refused((result.code, result.out, result.err), *words)
     assert "Traceback" not in result.err
-    for word in words:
-        assert word in result.err
 
 
 def fine(result: Result) -> Result:
