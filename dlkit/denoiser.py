@@ -1,13 +1,13 @@
 """Space + process + backbone = a denoiser, the only face of a model that objectives and samplers see."""
 
+import copy
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from dlkit.diffusion import flow_map
 from dlkit.diffusion.condition import Condition
@@ -16,6 +16,7 @@ from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.spaces._base import TokenSpace
 
 X0: AbstractSet[str] = frozenset({"x0"})
+_M = TypeVar("_M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -216,18 +217,13 @@ class Denoiser(nn.Module):
         """
         return self(x_t, t, cond, self_cond=self_cond, end=end, evidence=evidence, to=to, want=want, taps=taps)
 
-    def frozen_predict(
-        self,
-        x_t: Float[Tensor, "b l d"],
-        t: Float[Tensor, " b"],
-        cond: Condition | None,
-        **options: Any,
-    ) -> Prediction:
-        """:meth:`predict` with the same storage but detached parameters: gradients reach the input and stop there."""
-        return frozen_call(self, x_t, t, cond, **options)
 
+def frozen(module: _M) -> _M:
+    """A second way into a module: the same storage, behind parameters that take no gradient.
 
-def frozen_call(module: nn.Module, *args: object, **kwargs: object):
-    """Call a module with its parameters detached, so that a backward pass leaves none of their gradients behind."""
-    detached = {name: parameter.detach() for name, parameter in module.named_parameters()}
-    return functional_call(module, detached, args, kwargs, tie_weights=True)
+    Gradients pass through its inputs and leave nothing behind, and what is written into the module's tensors is seen
+    here at once. Nobody toggles ``requires_grad``, which would make a compiled module compile again.
+    """
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    shared |= {id(buffer): buffer for buffer in module.buffers()}
+    return copy.deepcopy(module, shared)

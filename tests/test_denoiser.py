@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from dlkit.backbones.diffuseq import DiffuseqSpec
-from dlkit.denoiser import Denoiser, frozen_call
+from dlkit.denoiser import Denoiser, frozen
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.parameterization import SOURCES, TARGETS, Source, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
@@ -94,7 +94,7 @@ def test_x0_is_found_in_whatever_the_network_puts_out(process: GaussianProcess, 
         assert torch.equal(found.logits, space.logits(found.x0))
     assert torch.equal(denoiser.predict(x_t, T, cond, to=prediction).value, output)
     twin = sibling(denoiser)
-    assert torch.equal(twin.frozen_predict(x_t, T, cond).x0, found.x0)
+    assert torch.equal(frozen(twin).predict(x_t, T, cond).x0, found.x0)
 
 
 def test_x0_of_logits_is_a_mean_of_the_table(cond: Condition) -> None:
@@ -123,13 +123,13 @@ def grads(module: nn.Module) -> list[Tensor | None]:
 
 def test_the_frozen_twin_agrees_and_leaves_no_gradient_behind(denoiser: Denoiser, cond: Condition) -> None:
     x, twin = state().requires_grad_(), state().requires_grad_()
-    frozen = denoiser.frozen_predict(x, T, cond, want=ALL)
+    closed = frozen(denoiser).predict(x, T, cond, want=ALL)
     open_ = denoiser.predict(twin, T, cond, want=ALL)
-    for ours, theirs in ((frozen.x0, open_.x0), (frozen.logits, open_.logits), (frozen.features, open_.features)):
+    for ours, theirs in ((closed.x0, open_.x0), (closed.logits, open_.logits), (closed.features, open_.features)):
         assert ours is not None and theirs is not None
         assert torch.equal(ours, theirs)
-    assert frozen.logits is not None and open_.logits is not None
-    (frozen.x0.square().sum() + frozen.logits.sum()).backward()
+    assert closed.logits is not None and open_.logits is not None
+    (closed.x0.square().sum() + closed.logits.sum()).backward()
     assert grads(denoiser) == [None] * len(grads(denoiser))
     assert all(parameter.requires_grad for parameter in denoiser.parameters())
     (open_.x0.square().sum() + open_.logits.sum()).backward()
@@ -141,20 +141,21 @@ def test_the_frozen_twin_agrees_and_leaves_no_gradient_behind(denoiser: Denoiser
 
 
 def test_the_frozen_twin_follows_the_weights(denoiser: Denoiser, cond: Condition) -> None:
-    before = denoiser.frozen_predict(state(), T, cond, want=ALL)
+    twin = frozen(denoiser)
+    before = twin.predict(state(), T, cond, want=ALL)
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.mul_(1.5)
-    after, wanted = (call(state(), T, cond, want=ALL) for call in (denoiser.frozen_predict, denoiser.predict))
+    after, wanted = (call(state(), T, cond, want=ALL) for call in (twin.predict, denoiser.predict))
     assert torch.equal(after.x0, wanted.x0)
     assert after.logits is not None and wanted.logits is not None
     assert torch.equal(after.logits, wanted.logits)  # the head reads the tied table
     assert not torch.equal(after.x0, before.x0)
 
 
-def test_any_module_can_be_called_frozen() -> None:
+def test_any_module_has_a_frozen_twin() -> None:
     layer, x = nn.Linear(3, 2), torch.randn(4, 3, requires_grad=True)
-    y = frozen_call(layer, x)
+    y = frozen(layer)(x)
     assert torch.equal(y, layer(x))
     y.sum().backward()
     assert x.grad is not None

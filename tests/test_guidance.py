@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dlkit.denoiser import Denoiser
+from dlkit.denoiser import Denoiser, frozen
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.parameterization import TARGETS, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
@@ -134,7 +134,7 @@ def test_frozen_it_leaves_no_gradient_but_at_its_input() -> None:
     denoiser = world()
     x_t, t, cond = states(0, 600)
     x_t.requires_grad_()
-    Guided(denoiser, 2.0, NULL).frozen_predict(x_t, t, cond).x0.sum().backward()
+    frozen(Guided(denoiser, 2.0, NULL)).predict(x_t, t, cond).x0.sum().backward()
     assert {parameter.grad for parameter in denoiser.parameters()} == {None}
     assert x_t.grad is not None
     assert float(x_t.grad[:, 1].abs().min()) > 0

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dlkit.backbones import register
 from dlkit.backbones._base import Backbone
+from dlkit.backbones._layers import Layered
 
 
 class SelfAttention(nn.Module):
@@ -72,7 +73,7 @@ class Layer(nn.Module):
         return self.output(F.gelu(self.intermediate["dense"](h)), h)
 
 
-class DiffuseqBackbone(nn.Module):
+class DiffuseqBackbone(Layered):
     """h = Dropout(LayerNorm(position + up(x) + time(t))) -> layers -> down(h), the prediction.
 
     ``up`` and ``down`` exist only where the state's width differs from the hidden width.
@@ -110,12 +111,7 @@ class DiffuseqBackbone(nn.Module):
         embedded_time = self.time_embed(sinusoid(time, self.time_dim).to(x.dtype))
         position = self.position_embeddings.weight[: x.shape[1]]
         h = self.dropout(self.LayerNorm(position + self.input_up_proj(x) + embedded_time[:, None]))
-        layers = self.input_transformers["layer"]
-        hidden = []
-        for layer in layers:  # type: ignore[union-attr]
-            h = layer(h)
-            hidden.append(h)
-        features = None if taps is None else torch.cat([hidden[tap] for tap in taps], dim=-1)
+        h, features = self.through(self.input_transformers["layer"], h, taps)  # type: ignore[arg-type]
         return self.output_down_proj(h).to(x.dtype), features
 
 

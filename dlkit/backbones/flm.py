@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dlkit.backbones import register
 from dlkit.backbones._base import Backbone
+from dlkit.backbones._layers import Layered
 from dlkit.backbones._rotary import rates
 from dlkit.backbones.diffuseq import sinusoid
 
@@ -137,7 +138,7 @@ class Output(nn.Module):
         return self.linear(self.norm_final(h) * (1 + scale) + shift)
 
 
-class FlmBackbone(nn.Module):
+class FlmBackbone(Layered):
     """Logits of a dense state, h = x E -> blocks, each led by c = SiLU(sigma_map(s) + sigma_map_prime(t)) -> logits.
 
     ``sigma_map_prime`` exists with ``two_times`` alone. Its last layer starts at zero: a student that takes the weights
@@ -201,11 +202,7 @@ class FlmBackbone(nn.Module):
         if end is not None and not self.two_times:
             raise TypeError("end: this network takes one time; build it with two_times=True")
         c = F.silu(self.embedded(time, end))
-        h, rotary, hidden = self.vocab_embed(x), self.rotary_emb(x.shape[1]), []
-        for block in self.blocks:
-            h = block(h, c, rotary)
-            hidden.append(h)
-        features = None if taps is None else torch.cat([hidden[tap] for tap in taps], dim=-1)
+        h, features = self.through(self.blocks, self.vocab_embed(x), taps, c, self.rotary_emb(x.shape[1]))
         logits = self.output_layer(h, c)
         return logits.to(x.dtype) if x.is_floating_point() else logits, features
 

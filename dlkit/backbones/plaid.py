@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dlkit.backbones import register
 from dlkit.backbones._base import Backbone
+from dlkit.backbones._layers import Layered
 from dlkit.backbones._rotary import rates
 
 BASE_WIDTH = 256  # at which muP leaves the readout and the learning rates as they are
@@ -75,7 +76,7 @@ class Block(nn.Module):
         return h + self.scale * self.mlp["fc2"](inner)
 
 
-class PlaidBackbone(nn.Module):
+class PlaidBackbone(Layered):
     """h = in(z / sqrt(alpha^2 / d + sigma^2)) + sc(sqrt(d) x0') + time(gamma) -> blocks -> readout: logits.
 
     x0' is an earlier estimate of x0, nothing at first. The readout W LayerNorm(h) (256 / hidden) + b is in fp32. What
@@ -126,11 +127,7 @@ class PlaidBackbone(nn.Module):
         """
         h = self._into(x, time, torch.zeros_like(x) if self_cond is None else self_cond.to(x.dtype))
         seen = None if segments is None else (segments[:, None, :, None] == segments[:, None, None, :])
-        turn, hidden = self.rotary_emb(x.shape[1]), []
-        for block in self.blocks:
-            h = block(h, turn, seen)
-            hidden.append(h)
-        features = None if taps is None else torch.cat([hidden[tap] for tap in taps], dim=-1)
+        h, features = self.through(self.blocks, h, taps, self.rotary_emb(x.shape[1]), seen)
         with torch.autocast(x.device.type, enabled=False):
             wide = h.to(self.output_linear.weight.dtype)  # fp32 under autocast, too
             logits = self.output_linear(self.output_norm(wide) * self.readout_scale)

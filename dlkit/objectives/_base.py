@@ -120,4 +120,15 @@ class Objective(Part):
 
     @abstractmethod
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
-        """Loss terms for the fake score and the head; ``real`` is None where the objective needs no data."""
+        """Loss terms for the fake score and the head; ``real`` is None where the objective needs no data.
+
+        Their graph is used up before ``real_terms`` are asked for.
+        """
+
+    def real_terms(self, roles: Roles, real: Noised) -> Terms:
+        """Further terms for them, of real text alone; those of the same name are added up.
+
+        Real text counts here where it can: two graphs that are never there together take half the memory. A loss of
+        pairs of real and generated text belongs in ``critic_terms``.
+        """
+        return {}

@@ -59,3 +59,8 @@ def fitted(
     if tokens:
         terms["tokens"] = tokens * token_error(x0, target, mask, space).mean()
     return terms
+
+
+def added(terms: dict[str, Float[Tensor, ""]], more: dict[str, Float[Tensor, ""]]) -> dict[str, Float[Tensor, ""]]:
+    """Both groups of terms in one; those of the same name are added up."""
+    return terms | {name: terms[name] + term if name in terms else term for name, term in more.items()}

@@ -90,15 +90,17 @@ class Adversarial(Objective):
         return {"adversarial": self._mean(generator_loss(roles.discriminator(fake), self.loss), fake)}
 
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
-        assert real is not None  # promised by needs.data
-        on_real, on_fake = roles.discriminator(real), roles.discriminator(fake)
-        told_apart = self._mean(critic_loss(on_real, True, self.loss), real)
-        told_apart = told_apart + self._mean(critic_loss(on_fake, False, self.loss), fake)
-        terms = {"adversarial": told_apart / 2}
-        if self.r1:
-            terms["r1"] = self.r1 * self._roughness(roles, real, on_real, "r1")
-        if self.r2:
-            terms["r2"] = self.r2 * self._roughness(roles, fake, on_fake, "r2")
+        return self._told_apart(roles, fake, False, "r2", self.r2)
+
+    def real_terms(self, roles: Roles, real: Noised) -> Terms:
+        return self._told_apart(roles, real, True, "r1", self.r1)
+
+    def _told_apart(self, roles: Roles, noised: Noised, real: bool, penalty: str, weight: float) -> Terms:
+        """Half of the critic's loss, and the penalty beside it."""
+        logits = roles.discriminator(noised)
+        terms = {"adversarial": self._mean(critic_loss(logits, real, self.loss), noised) / 2}
+        if weight:
+            terms[penalty] = weight * self._roughness(roles, noised, logits, penalty)
         return terms
 
     def _roughness(self, roles: Roles, noised: Noised, logits: Float[Tensor, "b *l"], name: str) -> Float[Tensor, ""]:

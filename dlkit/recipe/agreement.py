@@ -24,6 +24,7 @@ def agree(recipe: "Recipe") -> None:
     every_step_is_taught(recipe)
     for objective in recipe.all_objectives:
         discriminator_serves(objective, recipe)
+    one_prediction_serves_both(recipe)
     without_use = (beside_trajectories, of_a_critic, beside_regressions, of_a_source)
     complaints = list(chain.from_iterable(check(recipe) for check in without_use))
     if complaints:
@@ -43,6 +44,23 @@ def students_are_of_one_kind(recipe: "Recipe") -> None:
     if len(kinds) > 1:
         names = " and ".join(map(repr, kinds.values()))
         raise ValueError(f"objectives {names} make different kinds of student; give each a run of its own")
+
+
+def one_prediction_serves_both(recipe: "Recipe") -> None:
+    """Refuse shared predictions where the two turns ask for different ones, or where their graph is not kept."""
+    if not recipe.plan.share_predictions:
+        return
+    guidance = recipe.guidance
+    if guidance.critic != guidance.fake_score or guidance.condition_dropout:
+        raise ValueError(
+            "plan.share_predictions: the critic's turn and the generator's ask the fake score differently; set "
+            "guidance.critic as guidance.fake_score and guidance.condition_dropout=0, or plan.share_predictions=false"
+        )
+    if recipe.run.memory != "fast":
+        raise ValueError(
+            f"run.memory={recipe.run.memory}: plan.share_predictions goes back through one graph twice, which must "
+            "be kept; set run.memory=fast or plan.share_predictions=false"
+        )
 
 
 def every_step_is_taught(recipe: "Recipe") -> None:

@@ -147,10 +147,19 @@ class UpdatePlan(Spec):
     Attributes:
         critic_steps_per_generator_step: critic updates before each generator update.
         share_samples: the last critic update and the generator update see the same generated batch.
+        share_predictions: they also see it at the same times under the same noise, and one call of the fake score
+            serves both: the generator follows the fake score as it is before that update.
     """
 
     critic_steps_per_generator_step: int = Field(default=1, ge=1)
     share_samples: bool = False
+    share_predictions: bool = False
+
+    @model_validator(mode="after")
+    def _predictions_are_of_shared_samples(self) -> Self:
+        if self.share_predictions and not self.share_samples:
+            raise ValueError("share_predictions needs share_samples=true: predictions are of those samples")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -250,10 +259,17 @@ class Run(Spec):
     Attributes:
         device: ``auto`` takes a GPU if there is one.
         precision: ``bf16`` computes the networks under autocast; weights stay fp32.
+        memory: what a backward pass finds of a forward pass. ``fast`` is all of it. ``low`` computes again what is
+            cheap in the layers of networks that are trained, and of two frozen networks calls one again; ``lowest``
+            computes every layer again.
+        compile: ``kernels`` compiles the losses, ``networks`` the networks too; it takes a while at the start, and a
+            C++ compiler, or Triton on a GPU.
         log_every, checkpoint_every: steps.
     """
 
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
+    memory: Literal["fast", "low", "lowest"] = "fast"
+    compile: Literal["nothing", "kernels", "networks"] = "nothing"
     log_every: int = Field(default=10, ge=1)
     checkpoint_every: int = Field(default=1000, ge=1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dlkit.backbones._base import Backbone
-from dlkit.denoiser import Denoiser, Prediction
+from dlkit.denoiser import Denoiser, Prediction, frozen
 from dlkit.generator import load_teacher
 from dlkit.testing import _material as material
 from dlkit.testing._promise import compiled, promise, require, require_close, require_equal, require_like
@@ -66,16 +66,16 @@ def keeps_samples_apart(part: Backbone) -> None:
 
 @promise(variants=False)
 def learns(part: Backbone) -> None:
-    """Gradients reach the state and every parameter, and through detached parameters the state alone."""
+    """Gradients reach the state and every parameter, and through the frozen twin the state alone."""
     denoiser, x = built(part).requires_grad_(True), material.normal("x").requires_grad_()
     with torch.no_grad():  # layers that begin at zero let nothing through
         for number, p in enumerate(denoiser.backbone.parameters()):
             p += 0.05 * material.seeded(torch.randn, *p.shape, seed=number)
-    denoiser.frozen_predict(x, material.times(), material.condition()).x0.square().sum().backward()
+    frozen(denoiser).predict(x, material.times(), material.condition()).x0.square().sum().backward()
     require(x.grad is not None and x.grad.isfinite().all() and (x.grad != 0).any(), "no gradient reaches the state")
     left = [name for name, p in denoiser.backbone.named_parameters() if p.grad is not None]
     require(
-        not left, f"frozen_predict leaves a gradient in {', '.join(left)}; a parameter is kept outside parameters()"
+        not left, f"the frozen twin leaves a gradient in {', '.join(left)}; a parameter is kept outside parameters()"
     )
     predicted(denoiser).x0.square().sum().backward()
     still = [n for n, p in denoiser.backbone.named_parameters() if p.grad is None or not p.grad.isfinite().all()]

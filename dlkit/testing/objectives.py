@@ -14,6 +14,7 @@ from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.generator import load_student, load_teacher
 from dlkit.objectives._base import Noised, Objective, Terms
+from dlkit.objectives._terms import added
 from dlkit.objectives._trajectory import Trajectory, Trip
 from dlkit.part import from_spec
 from dlkit.testing import _material as material
@@ -112,9 +113,18 @@ def noised(scene: Scene, name: str, grad: bool = False) -> Noised:
     return Noised(x0, x_t, t, cond, target, lambda use: normal(f"{name}/{use}"))
 
 
+def critic_terms(part: Objective, scene: Scene, fake: Noised, real: Noised | None) -> Terms:
+    """All that the critic learns from, real text included."""
+    terms = part.critic_terms(scene.turn, fake, real)
+    return terms if real is None else added(terms, part.real_terms(scene.turn, real))
+
+
 def terms_of(part: Objective, scene: Scene, fake: Noised, real: Noised | None = None) -> Terms:
     """The terms of the scene's turn."""
-    terms = part.critic_terms(scene.turn, fake, real) if scene.turn.critic else part.generator_terms(scene.turn, fake)
+    if scene.turn.critic:
+        terms = critic_terms(part, scene, fake, real)
+    else:
+        terms = part.generator_terms(scene.turn, fake)
     require(isinstance(terms, dict), f"the terms are a {type(terms).__name__}, not a dict")
     for name, term in terms.items():
         require(isinstance(term, Tensor) and term.shape == (), f"term {name!r} is not a scalar tensor")
@@ -278,7 +288,7 @@ def _turn(part: Objective, scene: Scene) -> Callable[[Tensor], Terms]:
         x_t = process.q_sample(x0, fake.t, eps, fake.cond)
         states = Noised(x0, x_t, fake.t, fake.cond, fake.target, lambda use: more)
         if scene.turn.critic:
-            return part.critic_terms(scene.turn, states, replace(real, noise=lambda use: more, memo={}))
+            return critic_terms(part, scene, states, replace(real, noise=lambda use: more, memo={}))
         return part.generator_terms(scene.turn, states)  # type: ignore[arg-type]  # no trajectory
 
     return step

@@ -1,13 +1,14 @@
 """The engine: all that depends on devices, precision and processes."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from dlkit.backbones._layers import Recompute, recompute
 from dlkit.errors import UserError
 from dlkit.recipe import Optimizer, Run
 
@@ -32,6 +33,14 @@ class Engine(Protocol):
         """Move a module to the device (and wrap it)."""
         ...
 
+    def prepare(self, network: nn.Module, learns: bool) -> None:
+        """Make a network keep or compute again what it should for a backward pass, and compile it if asked to.
+
+        Raises:
+            UserError: the network cannot.
+        """
+        ...
+
     def optimizer(self, parameters: Parameters, settings: Optimizer, lr: float) -> torch.optim.Optimizer:
         """AdamW over the parameters."""
         ...
@@ -40,8 +49,8 @@ class Engine(Protocol):
         """The precision that networks compute in."""
         ...
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a loss."""
+    def backward(self, loss: Tensor, only: Sequence[Tensor] | None = None, *, keep: bool = False) -> None:
+        """Add the gradients of a loss, of some parameters ``only`` or of all; ``keep`` its graph for another."""
         ...
 
     def step(self, optimizer: torch.optim.Optimizer, clip: float | None) -> Tensor:
@@ -58,10 +67,20 @@ class TorchEngine:
 
     def __init__(self, run: Run) -> None:
         self.device = pick_device(run.device)
-        self.precision = run.precision
+        self.precision, self.memory, self.compile = run.precision, run.memory, run.compile
 
     def setup(self, module: nn.Module) -> nn.Module:
         return module.to(self.device)
+
+    def prepare(self, network: nn.Module, learns: bool) -> None:
+        again: dict[str, Recompute] = {"fast": "nothing", "low": "cheap" if learns else "nothing", "lowest": "layers"}
+        if not recompute(network, again[self.memory]):
+            raise UserError(
+                f"run.memory={self.memory}: a {type(network).__name__} cannot compute its layers again; "
+                "set run.memory=fast"
+            )
+        if self.compile == "networks":
+            network.compile()
 
     def optimizer(self, parameters: Parameters, settings: Optimizer, lr: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
@@ -78,8 +97,8 @@ class TorchEngine:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()
+    def backward(self, loss: Tensor, only: Sequence[Tensor] | None = None, *, keep: bool = False) -> None:
+        loss.backward(inputs=only, retain_graph=keep)
 
     def step(self, optimizer: torch.optim.Optimizer, clip: float | None) -> Tensor:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

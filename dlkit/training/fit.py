@@ -110,6 +110,7 @@ class Fitter:
             self.settings.optimizer,
             self.settings.optimizer.lr,
         )
+        engine.prepare(self.denoiser.backbone, learns=True)
         self.ema = Ema(self.denoiser, self.settings.ema, self.settings.ema_warmup)
         model.family.refuse_times(self.settings.time_sampler)  # type: ignore[attr-defined]
         self.times: TimeState = self.settings.time_sampler.start(self.architecture.process.noise_schedule)  # type: ignore[attr-defined]

@@ -1,14 +1,16 @@
 """One stage of a distillation: who learns from what at each update."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlkit.denoiser import Denoiser
 from dlkit.objectives._base import Noised, Objective, Terms
+from dlkit.objectives._terms import added
 from dlkit.randomness import Stream
 from dlkit.recipe import Stage
 from dlkit.training import checkpoint
@@ -64,11 +66,20 @@ class StageRun:
         if has_critic:
             parameters = self.networks.critic.parameters()
             self.critic_optimizer = engine.optimizer(parameters, recipe.critic, self.lr_critic)
+        self.prepare_networks()
         self.ema = Ema(student.backbone, recipe.ema)
         self.networks.averaged = self.ema.shadow
         self.networks.guide = self.guide()
         if state is not None:
             self.load(state)
+
+    def prepare_networks(self) -> None:
+        """What ``run.memory`` and ``run.compile`` say of the networks of the stage."""
+        engine, networks = self.whole.engine, self.networks
+        frozen = [networks.teacher] + ([] if networks.fake is None else [networks.frozen_fake])
+        trained = [networks.student] + ([] if networks.fake is None else [networks.fake])
+        for denoiser, learns in [*((one, True) for one in trained), *((one, False) for one in frozen)]:
+            engine.prepare(denoiser.backbone, learns)
 
     def guide(self) -> Denoiser | None:
         """The other student that the objective follows, if it names one."""
@@ -159,6 +170,8 @@ class StageRun:
             self.critic_step(k)
         draw = self.draw("critic", last)
         generated = self.generate(draw, "critic", last, graph=plan.share_samples)
+        if plan.share_predictions:
+            return self.joint_update(generated, draw, last, step)
         values = self.critic_update(generated, draw, last)
         shared = plan.share_samples
         fake = self.noised(generated, draw, "critic", last, step) if shared else self.freshly_noised(step)
@@ -174,32 +187,80 @@ class StageRun:
             return self.studio.generated(draw, name, step)
 
     def critic_update(self, generated: Tensor, draw: Draw, k: int) -> dict[str, Tensor]:
-        """psi and head learn from generated text, and from real text if an objective needs it."""
+        """psi and head learn from generated text, then from real text if an objective needs it."""
         turn = Turn(self.networks, self.whole.adversary, critic=True)
         with self.whole.engine.autocast():
-            dropout, real = self.recipe.guidance.condition_dropout, None
+            dropout = self.recipe.guidance.condition_dropout
             fake = self.studio.noised(generated.detach(), draw, "critic/fake", k, dropout)
-            if any(objective.needs.data == "real" for objective, *_ in self.weighted()):
-                drawn = self.draw("critic/real", k)
-                real = self.studio.noised(self.studio.real(drawn), drawn, "critic/real", k, dropout)
+            real = self.really_noised(k, dropout)
             terms = [(weight, objective.critic_terms(turn, fake, real)) for objective, weight, _ in self.weighted()]
-        values = {f"critic_{name}": term for _, group in terms for name, term in group.items()}
-        self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())
+        values = added(self.backward("critic", terms), self.learn_from_real(turn, real))
+        return values | self.critic_steps()
+
+    def learn_from_real(self, turn: Turn, real: Noised | None) -> dict[str, Tensor]:
+        """The part of the critic's loss that is of real text alone, when the graph of the rest has been used up."""
+        if real is None:
+            return {}
+        with self.whole.engine.autocast():
+            terms = [(weight, objective.real_terms(turn, real)) for objective, weight, _ in self.weighted()]
+        return self.backward("critic", terms)
+
+    def critic_steps(self) -> dict[str, Tensor]:
         assert self.critic_optimizer is not None
-        norm = self.whole.engine.step(self.critic_optimizer, self.recipe.critic.clip)
-        return detach(values) | {"critic_grad_norm": norm}
+        return {"critic_grad_norm": self.whole.engine.step(self.critic_optimizer, self.recipe.critic.clip)}
+
+    def joint_update(self, generated: Tensor, draw: Draw, k: int, step: int) -> dict[str, Tensor]:
+        """Both turns on one prediction of the fake score: its losses part at the backward pass, then both step."""
+        turn = Turn(self.networks, self.whole.adversary, critic=True, generator=True)
+        fake = self.noised(generated, draw, "critic", k, step)
+        with self.whole.engine.autocast():
+            real = self.really_noised(k, dropout=0.0)
+            follow = [(weight, objective.generator_terms(turn, fake)) for objective, _, weight in self.weighted()]
+            follow += self.anchored(turn, step)
+            still = replace(fake, x0=fake.x0.detach())  # what the critic is to find; the prediction is the same
+            learn = [(weight, objective.critic_terms(turn, still, real)) for objective, weight, _ in self.weighted()]
+        values = self.backward("generator", follow, self.networks.student.backbone, keep=True)
+        values |= self.backward("critic", learn, self.networks.critic)
+        values = added(values, self.learn_from_real(turn, real))
+        return values | self.critic_steps() | self.generator_steps(fake, step)
+
+    def really_noised(self, k: int, dropout: float) -> Noised | None:
+        """Real text of the k-th critic update, if an objective asks for some."""
+        if all(objective.needs.data != "real" for objective, *_ in self.weighted()):
+            return None
+        drawn = self.draw("critic/real", k)
+        return self.studio.noised(self.studio.real(drawn), drawn, "critic/real", k, dropout)
+
+    def backward(
+        self, whose: str, terms: list[tuple[float, Terms]], only: nn.Module | None = None, keep: bool = False
+    ) -> dict[str, Tensor]:
+        """Add the gradients of weighted terms; returns their values without the weights.
+
+        Args:
+            whose: what the names of the values begin with.
+            terms: with their weights.
+            only: what learns; None is all that the terms depend on.
+            keep: the graph is needed once more.
+        """
+        values = {f"{whose}_{name}": term for _, group in terms for name, term in group.items()}
+        if values:
+            loss = torch.stack([w * term for w, group in terms for term in group.values()]).sum()
+            self.whole.engine.backward(loss, None if only is None else list(only.parameters()), keep=keep)
+        return detach(values)
 
     def generator_update(self, fake: Noised, step: int) -> dict[str, Tensor]:
         """The student learns through the frozen networks."""
-        turn = Turn(self.networks, self.whole.adversary, critic=False)
+        thrifty = self.recipe.run.memory == "low"
+        turn = Turn(self.networks, self.whole.adversary, critic=False, thrifty=thrifty)
         with self.whole.engine.autocast():
             terms = [(weight, objective.generator_terms(turn, fake)) for objective, _, weight in self.weighted()]
             terms += self.anchored(turn, step)
-        values = {f"generator_{name}": term for _, group in terms for name, term in group.items()}
-        self.whole.engine.backward(torch.stack([w * term for w, group in terms for term in group.values()]).sum())
+        return self.backward("generator", terms) | self.generator_steps(fake, step)
+
+    def generator_steps(self, fake: Noised, step: int) -> dict[str, Tensor]:
         norm = self.whole.engine.step(self.generator_optimizer, self.recipe.generator.clip)
         logged = self.is_time(self.recipe.run.log_every, step + 1)
-        return detach(values) | {"generator_grad_norm": norm} | (gaps(fake) if logged else {})
+        return {"generator_grad_norm": norm} | (gaps(fake) if logged else {})
 
     def anchored(self, turn: Turn, step: int) -> list[tuple[float, Terms]]:
         """The regression beside the objective, if there is one."""

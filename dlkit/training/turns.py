@@ -4,14 +4,16 @@ import copy
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
-from dlkit.denoiser import X0, Denoiser, Prediction, frozen_call
+from dlkit.denoiser import X0, Denoiser, Prediction, frozen
 from dlkit.diffusion.codes import one_of
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
@@ -71,10 +73,24 @@ class Networks:
                 head = adversary.build_head(width).to(teacher.space.device)
         return cls(teacher, student, fake, head, guidance or Guidance(), null_id)
 
+    @cached_property
+    def frozen_fake(self) -> Denoiser:
+        """The fake score as the generator's turn sees it: the same weights, which take no gradient."""
+        assert self.fake is not None
+        return frozen(self.fake)
+
+    @cached_property
+    def frozen_head(self) -> nn.Module:
+        """The head as the generator's turn sees it."""
+        assert self.head is not None
+        return frozen(self.head)
+
     def fake_score(self, critic: bool) -> Denoiser:
         """The fake score as a turn sees it."""
         assert self.fake is not None
-        return guided(self.fake, self.guidance.critic if critic else self.guidance.fake_score, self.null_id)
+        if critic:
+            return guided(self.fake, self.guidance.critic, self.null_id)
+        return guided(self.frozen_fake, self.guidance.fake_score, self.null_id)
 
     @property
     def critic(self) -> nn.ModuleDict:
@@ -92,37 +108,58 @@ def sibling(denoiser: Denoiser) -> Denoiser:
 class Turn:
     """The roles of one turn (see :class:`dlkit.objectives._base.Roles`).
 
-    In the critic's turn psi and the head are trained. In the generator's they are called with detached parameters:
-    gradients pass through their inputs only, and a backward pass leaves none behind in them. Where there is guidance,
-    their predictions are guided; no objective knows.
+    In the critic's turn psi and the head are trained. In the generator's their frozen twins are called: gradients pass
+    through their inputs only, and a backward pass leaves none behind in them. A turn that is both calls psi itself and
+    lets gradients pass, so that one prediction serves two losses; who takes whose gradients is then for the backward
+    pass to say. Where there is guidance, predictions are guided; no objective knows.
+
+    Args:
+        networks: of the stage.
+        adversary: whose head reads features.
+        critic: whether psi and the head are trained.
+        generator: whether gradients pass on to the states; None where the critic is not trained.
+        thrifty: where an objective wants gradients through teacher and fake score, one of the two graphs is there at a
+            time: the teacher is called again in the backward pass, when the other's graph has been used up.
     """
 
-    def __init__(self, networks: Networks, adversary: Adversarial | None, critic: bool) -> None:
-        self.networks, self.adversary, self.critic = networks, adversary, critic
+    def __init__(
+        self,
+        networks: Networks,
+        adversary: Adversarial | None,
+        critic: bool,
+        *,
+        generator: bool | None = None,
+        thrifty: bool = False,
+    ) -> None:
+        self.networks, self.adversary, self.critic, self.thrifty = networks, adversary, critic, thrifty
+        self.generator = not critic if generator is None else generator
         self.process: GaussianProcess = networks.teacher.process
         self.space: TokenSpace = networks.teacher.space
         self.read = None if adversary is None else adversary.features  # the role whose features the head reads
 
     def teacher(self, noised: Noised, graph: bool = True) -> Prediction:
         if "teacher" not in noised.memo:
-            with torch.set_grad_enabled((graph or self.read == "teacher") and not self.critic):
-                noised.memo["teacher"] = self._call(self.networks.teacher.predict, noised, "teacher")
+            with torch.set_grad_enabled((graph or self.read == "teacher") and self.generator):
+                call = partial(self._call, self.networks.teacher.predict, noised, "teacher")
+                again = self.thrifty and graph and self.generator
+                noised.memo["teacher"] = _again_later(call, noised.x_t) if again else call(noised.x_t)
         return noised.memo["teacher"]
 
     def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
         if "fake" not in noised.memo:
             fake = self.networks.fake_score(self.critic)
-            call = fake.predict if self.critic else fake.frozen_predict
             with torch.set_grad_enabled(graph or self.read == "fake_score"):
-                noised.memo["fake"] = self._call(call, noised, "fake_score")
+                noised.memo["fake"] = self._call(fake.predict, noised, "fake_score", noised.x_t)
         return noised.memo["fake"]
 
-    def _call(self, call: Callable[..., Prediction], noised: Noised, role: str) -> Prediction:
+    def _call(
+        self, call: Callable[..., Prediction], noised: Noised, role: str, x_t: Float[Tensor, "b l d"]
+    ) -> Prediction:
         """One network call, with features if the head reads them."""
         if self.adversary is None or self.read != role:
-            return call(noised.x_t, noised.t, noised.cond)
+            return call(x_t, noised.t, noised.cond)
         want = frozenset({"x0", "features"})
-        return call(noised.x_t, noised.t, noised.cond, want=want, taps=self.adversary.taps)
+        return call(x_t, noised.t, noised.cond, want=want, taps=self.adversary.taps)
 
     def ask(
         self,
@@ -158,9 +195,12 @@ class Turn:
         predict = self.teacher if self.read == "teacher" else self.fake_score
         features, mask = predict(noised).features, noised.cond.mask
         assert features is not None
-        if self.critic:
-            return self.networks.head(features, mask)
-        return frozen_call(self.networks.head, features, mask)
+        return (self.networks.head if self.critic else self.networks.frozen_head)(features, mask)
+
+
+def _again_later(call: Callable[[Tensor], Prediction], x_t: Float[Tensor, "b l d"]) -> Prediction:
+    """A call of which nothing is kept: a backward pass makes it again."""
+    return checkpoint(call, x_t, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
 
 
 class Studio:

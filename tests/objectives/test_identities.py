@@ -25,6 +25,7 @@ from dlkit.errors import UserError
 from dlkit.kernels.score_distillation import Reduction
 from dlkit.objectives._base import Noised, Objective, Roles
 from dlkit.objectives._matching import Weight
+from dlkit.objectives._terms import added
 from dlkit.objectives._trajectory import Trajectory
 from dlkit.objectives.diff_instruct import DiffInstruct
 from dlkit.objectives.dmd import Dmd
@@ -198,7 +199,8 @@ def rows(noised: Noised, index: Tensor) -> Noised:
 def losses(objective: Objective, roles: PositionRoles | HeadRoles, fake: Noised, real: Noised) -> dict[str, Tensor]:
     """All terms of both turns."""
     generator = objective.generator_terms(roles.turn(False), replace(fake, memo={}))
-    critic = objective.critic_terms(roles.turn(True), replace(fake, memo={}), replace(real, memo={}))
+    turn, text = roles.turn(True), replace(real, memo={})
+    critic = added(objective.critic_terms(turn, replace(fake, memo={}), text), objective.real_terms(turn, text))
     return {f"generator_{k}": v for k, v in generator.items()} | {f"critic_{k}": v for k, v in critic.items()}
 
 

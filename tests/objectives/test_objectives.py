@@ -16,9 +16,9 @@ from dlkit.denoiser import Prediction
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.kernels.score_distillation import score_distillation
-from dlkit.objectives._base import Noised, Objective
+from dlkit.objectives._base import Noised, Objective, Roles, Terms
 from dlkit.objectives._matching import Weight, split_weight
-from dlkit.objectives._terms import denoising, per_sample
+from dlkit.objectives._terms import added, denoising, per_sample
 from dlkit.objectives.adversarial import Adversarial, Loss, critic_loss, generator_loss
 from dlkit.objectives.diff_instruct import DiffInstruct
 from dlkit.objectives.dmd import Dmd
@@ -62,6 +62,11 @@ def noised(seed: int = 0) -> Noised:
     t = torch.tensor([0.2, 0.9]).double()
     cond = Condition(torch.zeros(2, 3, 4), MASK)
     return Noised(x0, GaussianProcess().q_sample(x0, t, torch.randn(2, 3, 4, generator=generator), cond), t, cond)
+
+
+def critic_terms(objective: Objective, roles: Roles, fake: Noised, real: Noised) -> Terms:
+    """All that the critic learns from."""
+    return added(objective.critic_terms(roles, fake, real), objective.real_terms(roles, real))
 
 
 @pytest.mark.parametrize("detach", [False, True])
@@ -124,7 +129,7 @@ def test_adversarial_terms() -> None:
     logit_fake, logit_real = fake.x_t.sum((1, 2)), real.x_t.sum((1, 2))
     bce = F.binary_cross_entropy_with_logits
     ones, zeros = torch.ones(2), torch.zeros(2)
-    critic = Adversarial().critic_terms(roles, fake, real)["adversarial"]
+    critic = critic_terms(Adversarial(), roles, fake, real)["adversarial"]
     assert_close(critic, (bce(logit_real, ones) + bce(logit_fake, zeros)) / 2)
     generator = Adversarial().generator_terms(roles, fake)["adversarial"]
     assert_close(generator, bce(logit_fake, ones))
@@ -190,7 +195,7 @@ def test_penalties_by_hand() -> None:
     """r |D(x) - D(x + s n)|^2 with D(x) = sum of x and n zero at given positions."""
     draws = {"r1": torch.randn(2, 3, 4), "r2": torch.randn(2, 3, 4)}
     fake, real = (replace(noised(seed), noise=draws.__getitem__) for seed in (0, 1))
-    terms = Adversarial(r1=2.0, r2=0.5, penalty_noise=0.3).critic_terms(LinearRoles(), fake, real)
+    terms = critic_terms(Adversarial(r1=2.0, r2=0.5, penalty_noise=0.3), LinearRoles(), fake, real)
     assert terms.keys() == {"adversarial", "r1", "r2"}
     for name, weight in (("r1", 2.0), ("r2", 0.5)):
         moved = (0.3 * draws[name] * MASK[..., None]).sum((1, 2))

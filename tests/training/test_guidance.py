@@ -287,15 +287,20 @@ def test_some_of_the_critics_samples_lose_their_source(stage: Callable[..., Stag
     """Generated and real text alike, and none of the generator's."""
     made = stage({"fake_score": 2.0, "condition_dropout": 0.25}, batch_size=64, adv=True)
     seen: list[Noised] = []
-    terms = type(made.settings.objective).critic_terms
+    adversary = type(made.whole.adversary)
+    asked = {"critic_terms": adversary.critic_terms, "real_terms": adversary.real_terms}
 
-    def spy(objective: Any, roles: Any, fake: Noised, real: Noised | None) -> Any:
-        seen.extend(filter(None, (fake, real)))
-        return terms(objective, roles, fake, real)
+    def spy(name: str) -> Any:
+        def terms(objective: Any, roles: Any, noised: Noised, *more: Any) -> Any:
+            seen.append(noised)
+            return asked[name](objective, roles, noised, *more)
+
+        return terms
 
     pad = made.studio.space.table[made.whole.model.tokenizer.pad_id]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(made.settings.objective), "critic_terms", spy)
+        for name in asked:
+            patch.setattr(adversary, name, spy(name))
         shares = []
         for step in range(4):
             made.critic_step(step)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dlkit.denoiser import Denoiser
+from dlkit.denoiser import Denoiser, frozen
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.parameterization import TARGETS, Target
 from dlkit.diffusion.processes.gaussian import GaussianProcess
@@ -133,5 +133,5 @@ def test_gradients_reach_the_mean_and_not_through_a_frozen_call() -> None:
     assert_close(mean.grad, ((1 - alpha) * torch.ones_like(X.float())).sum((0, 1)))
     mean.grad = None
     x = X.float().requires_grad_()
-    denoiser.frozen_predict(x, at(0.5), Condition(x.detach(), torch.ones(2, 3, dtype=torch.bool))).x0.sum().backward()
+    frozen(denoiser).predict(x, at(0.5), Condition(x.detach(), torch.ones(2, 3, dtype=torch.bool))).x0.sum().backward()
     assert mean.grad is None
