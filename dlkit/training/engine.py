@@ -95,7 +95,8 @@ class TorchEngine:
     def autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        # what is computed again must be what was computed: a weight's cached copy is there only the first time
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=self.memory == "fast")
 
     def backward(self, loss: Tensor, only: Sequence[Tensor] | None = None, *, keep: bool = False) -> None:
         loss.backward(inputs=only, retain_graph=keep)

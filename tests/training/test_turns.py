@@ -68,17 +68,19 @@ def test_the_space_never_changes(teacher: Path, data: Path, tmp_path: Path) -> N
     assert stage.networks.student.space is stage.networks.fake.space is space
 
 
-def record_inputs(backbone: nn.Module) -> list[Tensor]:
-    """The states that a network is called with from now on."""
+def record_inputs(*backbones: nn.Module) -> list[Tensor]:
+    """The states that a network, or any of its twins, is called with from now on."""
     seen: list[Tensor] = []
-    backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    for backbone in backbones:
+        backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
     return seen
 
 
 def test_all_networks_see_the_true_source(teacher: Path, data: Path, tmp_path: Path) -> None:
     stage = first_stage(tiny.distiller(teacher, data, tmp_path / "run", adv=True))
     networks = stage.networks
-    seen = {name: record_inputs(getattr(networks, name).backbone) for name in ("teacher", "student", "fake")}
+    seen = {name: record_inputs(getattr(networks, name).backbone) for name in ("teacher", "student")}
+    seen["fake"] = record_inputs(networks.fake.backbone, networks.frozen_fake.backbone)
     drawn = [stage.draw("critic", 0), stage.draw("critic/real", 0), stage.draw("generator", 0)]
     stage.step(0)
     fake, real, generator = drawn

@@ -1,0 +1,217 @@
+"""What a training step computes, keeps and waits for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import tiny
+from dlkit.errors import UserError
+from dlkit.objectives._base import Noised
+from dlkit.objectives._terms import added
+from dlkit.recipe import Recipe
+from dlkit.testing._material import with_critic
+from dlkit.training.stage import StageRun
+from dlkit.training.turns import Turn
+from live_memory import LiveMemory
+
+LARGER: dict[str, Any] = {"layers": 4, "hidden": 64, "heads": 4, "ff": 256}
+MEMORIES = ("fast", "low", "lowest")
+
+
+class Gradients(tiny.WatchedEngine):
+    """Keeps a copy of the gradients of each optimiser step."""
+
+    def __init__(self, run: Any) -> None:
+        super().__init__()
+        tiny.TorchEngine.__init__(self, run)
+        self.found: list[list[Tensor]] = []
+        self.watch = lambda optimizer: self.found.append(
+            [p.grad.clone() for group in optimizer.param_groups for p in group["params"]]
+        )
+
+
+@pytest.fixture(scope="module")
+def larger(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher whose layers are all but a little of its work and of its memory."""
+    folder = tmp_path_factory.mktemp("larger")
+    return tiny.run_fit(data, folder / "fit", model={"backbone": {**LARGER, "name": "diffuseq"}}, fit={"steps": 1})
+
+
+def stage_of(teacher: Path, data: Path, out: Path, **changes: Any) -> StageRun:
+    """The beginning of a stage, with an engine that keeps gradients."""
+    engine = Gradients(tiny.recipe(**changes).run)
+    return StageRun(tiny.distiller(teacher, data, out, engine, **changes), 0, None)
+
+
+def gradients(stage: StageRun, steps: int = 1) -> list[list[Tensor]]:
+    for step in range(steps):
+        stage.step(step)
+    return stage.whole.engine.found  # type: ignore[attr-defined]
+
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "sid and adversary": {"adv": True},
+    "penalties": {"adv": {"r1": 1.0, "r2": 1.0}},
+    "dmd, head on the teacher": {"objective": "dmd", "adv": {"features": "teacher"}},
+    "f_distill": {"objective": "f_distill", "adv": True},
+}
+
+
+@pytest.mark.parametrize("changes", OBJECTIVES.values(), ids=OBJECTIVES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradients_are_the_same_whatever_is_kept(
+    changes: dict[str, Any], precision: str, teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    made = [
+        gradients(stage_of(teacher, data, tmp_path / memory, run={"memory": memory, "precision": precision}, **changes))
+        for memory in MEMORIES
+    ]
+    for other in made[1:]:
+        for ours, theirs in zip(made[0], other, strict=True):
+            for one, two in zip(ours, theirs, strict=True):
+                if precision == "fp32":
+                    assert_close(one, two, rtol=1e-6, atol=1e-6)
+                else:  # where a weight's copy in bf16 is kept for two calls, their gradients are added in bf16
+                    assert float((one - two).norm()) <= 1e-2 * float(one.norm()) + 1e-7
+
+
+def test_a_fit_is_the_same_whatever_is_kept(data: Path, tmp_path: Path) -> None:
+    """Dropout included: what is computed again drops the same units."""
+    found = []
+    for memory in MEMORIES:
+        changes = {"run": {"memory": memory}, "model": {"backbone": {"dropout": 0.3, "attention_dropout": 0.3}}}
+        engine = Gradients(tiny.recipe(**changes).run)
+        fitter = tiny.fitter(data, tmp_path / memory, engine, **changes)
+        fitter.step(0)
+        found.append(engine.found[0])
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert_close(one, two, rtol=1e-6, atol=1e-7)
+
+
+FORWARDS = {  # of one network, where a gradient to the inputs and one to the weights count as much as a forward pass
+    "fresh samples": ({"plan": "dlm_one"}, 14),
+    "shared samples": ({"plan": {"share_samples": True}}, 13),
+    "shared predictions": ({"plan": {"share_samples": True, "share_predictions": True}}, 12),
+    "low memory": ({"run": {"memory": "low"}}, 15),
+    "lowest memory": ({"run": {"memory": "lowest"}}, 19),
+    "detached": ({"objective": "dmd"}, 13),
+    "detached, no adversary": ({"objective": "dmd", "adv": None}, 9),
+    "no adversary": ({"adv": None}, 11),
+}
+
+
+@pytest.mark.parametrize(("changes", "forwards"), FORWARDS.values(), ids=FORWARDS)
+def test_forward_equivalents(changes: dict[str, Any], forwards: int, larger: Path, data: Path, tmp_path: Path) -> None:
+    """Operations that were done, counted, are those of the plan on paper."""
+    stage = stage_of(larger, data, tmp_path / "run", **{"adv": True, **changes})
+    draw = stage.draw("generator", 0)
+    with FlopCounterMode(display=False) as one, torch.no_grad():
+        stage.studio.generated(draw, "generator", 0)
+    with FlopCounterMode(display=False) as all_:
+        stage.step(0)
+    assert all_.get_total_flops() / one.get_total_flops() == pytest.approx(forwards, rel=0.03)
+
+
+def peak(stage: StageRun) -> int:
+    stage.step(0)  # the optimisers' state is there afterwards
+    stage.whole.engine.found.clear()  # type: ignore[attr-defined]
+    stage.whole.engine.watch = lambda optimizer: None  # type: ignore[attr-defined]
+    with LiveMemory() as memory:
+        stage.step(1)
+    return memory.peak
+
+
+def test_less_is_kept(larger: Path, data: Path, tmp_path: Path) -> None:
+    found = {
+        memory: peak(stage_of(larger, data, tmp_path / memory, adv=True, batch_size=64, run={"memory": memory}))
+        for memory in MEMORIES
+    }
+    assert found["low"] < 0.75 * found["fast"]
+    assert found["lowest"] < 0.6 * found["low"]
+
+
+def test_shared_predictions_are_both_losses_of_one_call(teacher: Path, data: Path, tmp_path: Path) -> None:
+    """The gradients are those of separate turns at the same weights, states and times."""
+    plan = {"share_samples": True, "share_predictions": True}
+    joint = stage_of(teacher, data, tmp_path / "joint", adv=True, plan=plan)
+    apart = stage_of(teacher, data, tmp_path / "apart", adv=True)
+    values = joint.step(0)
+    of_student, of_critic = sorted(gradients(joint, 0), key=len)[0], sorted(gradients(joint, 0), key=len)[1]
+    networks, draw = apart.networks, apart.draw("critic", 0)
+    generated = apart.generate(draw, "critic", 0, graph=True)
+
+    def noised(x0: Tensor) -> Noised:
+        return apart.noised(x0, draw, "critic", 0, 0)
+
+    turn, fake = Turn(networks, apart.whole.adversary, critic=False), noised(generated)
+    terms = [weight * sum(one.generator_terms(turn, fake).values()) for one, _, weight in apart.weighted()]
+    wanted = torch.autograd.grad(sum(terms), list(networks.student.backbone.parameters()))  # type: ignore[arg-type]
+    turn, still = Turn(networks, apart.whole.adversary, critic=True), noised(generated.detach())
+    real = apart.really_noised(0, 0.0)
+    assert real is not None
+    groups = [(one, weight, one.critic_terms(turn, still, real)) for one, weight, _ in apart.weighted()]
+    terms = [w * sum(added(group, one.real_terms(turn, real)).values()) for one, w, group in groups]
+    learnt = torch.autograd.grad(sum(terms), list(networks.critic.parameters()))  # type: ignore[arg-type]
+    for ours, theirs in ((of_student, wanted), (of_critic, learnt)):
+        for one, two in zip(ours, theirs, strict=True):
+            assert_close(one, two, rtol=1e-5, atol=1e-7)
+    assert {"generator_sid", "generator_adversarial", "critic_denoising", "critic_adversarial"} <= values.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"plan": {"share_predictions": True}}, "share_predictions needs share_samples=true"),
+        (
+            {"plan": {"share_samples": True, "share_predictions": True}, "run": {"memory": "low"}},
+            "run.memory=low: plan.share_predictions goes back through one graph twice",
+        ),
+        (
+            {"plan": {"share_samples": True, "share_predictions": True}, "guidance": {"teacher": 2.0, "critic": 2.0}},
+            "plan.share_predictions: the critic's turn and the generator's ask the fake score differently",
+        ),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Recipe.from_dict(tiny.merged(with_critic(tiny.SETTINGS).to_dict(), changes))
+
+
+class HostWaits(TorchDispatchMode):
+    """Refuses what a GPU would have to finish all its work for."""
+
+    WAITS = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "equal", "is_nonzero"})
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        masks = [a for a in (args[1] if name in ("index", "index_put", "index_put_") else ()) if a is not None]
+        if name in self.WAITS or any(mask.dtype == torch.bool for mask in masks):
+            raise AssertionError(f"{name} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "changes", [*OBJECTIVES.values(), {"plan": {"share_samples": True}}, {"adv": {"head": "conv"}}]
+)
+def test_nothing_in_a_step_waits_for_the_device(
+    changes: dict[str, Any], teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    stage = stage_of(teacher, data, tmp_path / "run", **{"run": {"log_every": 10}, **changes})
+    stage.step(0)
+    with HostWaits():
+        stage.step(1)
+
+
+def test_what_waits_is_noticed() -> None:
+    x = torch.arange(3.0)
+    with HostWaits():
+        for wait in (lambda: float(x[0]), lambda: x[x > 1], lambda: bool((x > 0).all()), lambda: torch.equal(x, x)):
+            with pytest.raises(AssertionError, match="waits for the device"):
+                wait()
