@@ -1,7 +1,7 @@
 """Benchmarks: each measures dlkit beside a reference, in turns in one process. Run ``pytest benchmarks/``.
 
-Two threads, which do not spin while they wait, so that they take no time from each other; this must be said before torch
-is loaded.
+Two threads, which do not spin while they wait, so that they take no time from each other; this must be said before
+torch is loaded.
 """
 
 import os

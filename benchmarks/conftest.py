@@ -1,8 +1,5 @@
 """The fixtures of the benchmarks, and what a run leaves behind."""
 
-import datetime
-import platform
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,19 +8,20 @@ import pytest
 import torch
 
 from benchmarks import results
-from benchmarks.measure import has_bf16, limits, name_of
+from benchmarks.about import about
+from benchmarks.measure import limits
 from benchmarks.versus import Versus
-from dlkit import __version__
 
 HERE = Path(__file__).parent
 RUN = pytest.StashKey[dict[str, Any]]()
+BROKEN = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("dlkit")
     group.addoption("--quick", action="store_true", help="small sizes and few rounds; 70 % of a bar is enough")
     group.addoption("--json", metavar="FILE", help="where to write the run")
-    group.addoption("--device", default="cpu", help="cpu (default) or cuda; bars are for CPUs, others are reported")
+    group.addoption("--device", default="cpu", choices=["cpu", "cuda"], help="bars are for CPUs; a GPU's are only told")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,12 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--device cuda: there is none; leave it out to run on the CPU")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    named = [Path(argument.partition("::")[0]) for argument in config.args]
-    config.stash[RUN] = {
-        "complete": all(path.resolve() == HERE for path in named) and not config.option.keyword,
-        "quick": config.getoption("--quick"),
-    }
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A run is whole if every benchmark of the folder is in it."""
+    config = session.config
+    everything = all(Path(argument).resolve() == HERE for argument in config.args)
+    chosen = config.option.keyword or config.option.markexpr or config.option.deselect
+    config.stash[RUN] = {"complete": everything and not chosen, "quick": config.getoption("--quick"), "rows": []}
 
 
 @pytest.fixture(scope="session")
@@ -54,37 +52,40 @@ def quick(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def run(request: pytest.FixtureRequest, device: torch.device) -> dict[str, Any]:
+def run(request: pytest.FixtureRequest, device: torch.device, quick: bool) -> dict[str, Any]:
     """What the run is written as; its rows come in one by one."""
+    command = " ".join(["pytest benchmarks/", *["--quick"] * quick, *["--device cuda"] * (device.type == "cuda")])
     found = request.config.stash[RUN]
-    found |= {
-        "device": name_of(device),
-        "kind": device.type,
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(["pytest", *sys.argv[1:]]),
-        "versions": {"dlkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "threads": torch.get_num_threads(),
-        "bf16": has_bf16(device),
-        "limits": asdict(limits(device)),
-        "rows": [],
-    }
+    found |= about(device, command) | {"limits": asdict(limits(device, rounds=2 if quick else 5))}
     return found
 
 
 @pytest.fixture
 def versus(benchmark: Any, run: dict[str, Any], quick: bool, device: torch.device) -> Versus:
-    """Measure ours beside a reference; see :class:`Versus`."""
+    """Measure ours beside a reference; see :class:`benchmarks.versus.Versus`."""
     return Versus(benchmark, run, quick, device)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
+    """A test fails once all its rows are there, if one of them misses its bar."""
+    try:
+        result = yield
+    except Exception:
+        pyfuncitem.config.stash[BROKEN] = True
+        raise
+    if "versus" in pyfuncitem.funcargs and pyfuncitem.funcargs["versus"].missed:
+        pytest.fail("\n".join(pyfuncitem.funcargs["versus"].missed), pytrace=False)
+    return result
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    found = config.stash.get(RUN, {})
-    if not found.get("rows"):
+    run = config.stash.get(RUN, {})
+    if not run.get("rows"):
         return
-    broken = [report for report in terminalreporter.stats.get("error", []) + terminalreporter.stats.get("failed", [])]
-    found["complete"] = found["complete"] and len(broken) == sum(row["missed"] for row in found["rows"])
+    run["complete"] = run["complete"] and not config.stash.get(BROKEN, False)
     terminalreporter.section("dlkit")
-    terminalreporter.write_line(results.text_table(found, results.stored().get(found["device"])))
+    terminalreporter.write_line(results.text_table(run, results.stored()["runs"].get(run["device"])))
     if config.getoption("--json"):
-        results.write_run(config.getoption("--json"), found)
+        results.write_run(config.getoption("--json"), run)
