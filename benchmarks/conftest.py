@@ -71,7 +71,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
     """A test fails once all its rows are there, if one of them misses its bar."""
     try:
         result = yield
-    except Exception:
+    except (Exception, pytest.fail.Exception):
         pyfuncitem.config.stash[BROKEN] = True
         raise
     if "versus" in pyfuncitem.funcargs and pyfuncitem.funcargs["versus"].missed:
@@ -84,7 +84,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     run = config.stash.get(RUN, {})
     if not run.get("rows"):
         return
-    run["complete"] = run["complete"] and not config.stash.get(BROKEN, False)
+    broken = config.stash.get(BROKEN, False) or "error" in terminalreporter.stats
+    run["complete"] = run["complete"] and not broken
     terminalreporter.section("dlkit")
     terminalreporter.write_line(results.text_table(run, results.stored()["runs"].get(run["device"])))
     if config.getoption("--json"):

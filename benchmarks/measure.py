@@ -99,10 +99,10 @@ class Ratio:
 def peak_bytes(work: Work, device: torch.device = CPU) -> int:
     """The most bytes of tensors alive at once during a call, above those alive at its beginning.
 
-    On a CPU from the profiler's memory events, one for each block that PyTorch's allocator hands out or takes back, so that
-    what a fused operation or the backward pass takes and gives back within is seen too. The call is made twice and the
-    second counts: the profiler knows only blocks that it has seen made, and the first call leaves behind those (gradients,
-    say) that the second gives back. On a GPU from ``torch.cuda.max_memory_allocated``.
+    On a CPU from the profiler's memory events, one for each block that PyTorch's allocator hands out or takes back, so
+    that what a fused operation or the backward pass takes and gives back within is seen too. The call is made twice and
+    the second counts: the profiler knows only blocks that it has seen made, and the first call leaves behind those
+    (gradients, say) that the second gives back. On a GPU from ``torch.cuda.max_memory_allocated``.
     """
     if device.type == "cuda":
         work()

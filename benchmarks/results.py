@@ -1,7 +1,7 @@
 """The runs that are kept, ``docs/results/performance.json``, and the page made of them.
 
-``python -m benchmarks.results RUN.json ...`` keeps runs of the benchmarks or of :mod:`benchmarks.scaling`, one of each for
-a device; without files the page is made anew.
+``python -m benchmarks.results RUN.json ...`` keeps runs of the benchmarks or of :mod:`benchmarks.scaling`, one of each
+for a device; without files the page is made anew.
 """
 
 import argparse
@@ -137,9 +137,9 @@ def scaling_section(run: Run) -> str:
     lines = [
         f"## Cost as work grows: {run['device']}",
         "",
-        f"`{run['command']}`, {run['date']}, {made_with(run)}. One axis at a time from {where}. The exponent k is that of"
-        " cost = c · size^k, fitted to the points; points predicted to take over 5 s are left out and named. A model's"
-        " size is the number of weights in its layers.",
+        f"`{run['command']}`, {run['date']}, {made_with(run)}. One axis at a time from {where}. The exponent k is"
+        " that of cost = c · size^k, fitted to the points; points predicted to take over 5 s are left out and named. A"
+        " model's size is the number of weights in its layers.",
         "",
         "| what | axis | exponent | size: time | left out (predicted) |",
         "|---|---|---|---|---|",

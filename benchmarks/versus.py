@@ -142,7 +142,7 @@ class Versus:
         return Ratio(list(self.benchmark.stats.stats.data), times)
 
     def _add(self, row: dict[str, Any], held: bool, lower: bool) -> None:
-        """Put a row into the run; a bar that it misses is told when the test is over, so that its other rows come too."""
+        """Put a row into the run; a bar that it misses is told after the test, so that its other rows come too."""
         bar, share = row["bar"], self._share()
         wanted = None if bar is None else bar / share if lower else bar * share
         missed = held and not (row["ratio"] <= wanted if lower else row["ratio"] >= wanted)
