@@ -19,6 +19,7 @@ from torch import Tensor
 GOLDEN = 0x9E3779B97F4A7C15
 LARGE = 1 << 18
 _MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+Word = int | Int[Tensor, ""]
 
 
 def _signed(value: int) -> int:
@@ -52,9 +53,43 @@ def truncated(normal: Float[Tensor, "*n"], bound: float) -> Float[Tensor, "*n"]:
     return torch.where(beyond, moved.clamp(-bound, bound).to(normal.dtype), normal)
 
 
+@torch.compiler.assume_constant_result  # a compiled graph takes in the number, not the hash
 def hash64(text: str) -> int:
     """A stable 63-bit hash of a text, used as the sample index of what has no number of its own."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def _words(word: Word, index: Int[Tensor, " b"], count: int) -> Int[Tensor, "b n"]:
+    other = word * 3 + 1 if isinstance(word, Tensor) else _signed(word * 3 + 1)
+    key = _mix(_mix(index.long() * _signed(GOLDEN) + word) ^ other)
+    counter = torch.arange(1, count + 1, device=index.device, dtype=torch.int64) * _signed(GOLDEN)
+    return _mix(key[:, None] + counter)
+
+
+def uniform(word: Word, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
+    """:meth:`Stream.uniform` of the stream with this :attr:`Stream.word`, which a compiled graph takes as a tensor."""
+    words = _words(word, index, math.prod(shape))
+    return ((_shift_right(words, 12).double() + 0.5) * 2.0**-52).reshape(len(index), *shape)
+
+
+def normal(word: Word, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
+    """:meth:`Stream.normal` of the stream with this :attr:`Stream.word`, which a compiled graph takes as a tensor.
+
+    Large blocks are drawn one after another: what a draw needs beside its result is several times as large. A compiled
+    graph needs nothing beside.
+    """
+    count = math.prod(shape)
+    if count > LARGE and len(index) > 1 and not torch.compiler.is_compiling():
+        drawn = torch.empty(len(index), *shape, device=index.device)
+        for row, one in zip(drawn, index.split(1), strict=True):
+            row.copy_(normal(word, one, *shape)[0])
+        return drawn
+    words = _words(word, index, (count + 1) // 2)
+    first = (_shift_right(words, 32).double() + 0.5) * 2.0**-32
+    second = (words & 0xFFFFFFFF).float() * (2.0 * math.pi * 2.0**-32)
+    radius = torch.sqrt(-2.0 * torch.log(first)).float()
+    pair = torch.cat((radius * torch.cos(second), radius * torch.sin(second)), dim=1)
+    return pair[:, :count].reshape(len(index), *shape)
 
 
 @dataclass(frozen=True)
@@ -79,34 +114,18 @@ class Stream:
         """A stream below this one."""
         return Stream(self.seed, f"{self.name}/{name}", self.step)
 
-    def _words(self, index: Int[Tensor, " b"], count: int) -> Int[Tensor, "b n"]:
-        base = hash64(f"{self.seed}\x1f{self.name}\x1f{self.step}")
-        key = _mix(_mix(index.long() * _signed(GOLDEN) + _signed(base)) ^ _signed(base * 3 + 1))
-        counter = torch.arange(1, count + 1, device=index.device, dtype=torch.int64) * _signed(GOLDEN)
-        return _mix(key[:, None] + counter)
+    @property
+    def word(self) -> int:
+        """The 63-bit number that the draws depend on, which stands for seed, name and step."""
+        return hash64(f"{self.seed}\x1f{self.name}\x1f{self.step}")
 
     def uniform(self, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
         """Uniform on (0, 1), float64, 52 bits; one block of ``shape`` for each sample index."""
-        words = self._words(index, math.prod(shape))
-        return ((_shift_right(words, 12).double() + 0.5) * 2.0**-52).reshape(len(index), *shape)
+        return uniform(self.word, index, *shape)
 
     def normal(self, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
-        """Standard normal, float32; one block of ``shape`` for each sample index.
-
-        Large blocks are drawn one after another: what a draw needs beside its result is several times as large.
-        """
-        count = math.prod(shape)
-        if count > LARGE and len(index) > 1:
-            drawn = torch.empty(len(index), *shape, device=index.device)
-            for row, one in zip(drawn, index.split(1), strict=True):
-                row.copy_(self.normal(one, *shape)[0])
-            return drawn
-        words = self._words(index, (count + 1) // 2)
-        first = (_shift_right(words, 32).double() + 0.5) * 2.0**-32
-        second = (words & 0xFFFFFFFF).float() * (2.0 * math.pi * 2.0**-32)
-        radius = torch.sqrt(-2.0 * torch.log(first)).float()
-        pair = torch.cat((radius * torch.cos(second), radius * torch.sin(second)), dim=1)
-        return pair[:, :count].reshape(len(index), *shape)
+        """Standard normal, float32; one block of ``shape`` for each sample index."""
+        return normal(self.word, index, *shape)
 
     def integers(self, index: Int[Tensor, " b"], high: int, *shape: int) -> Int[Tensor, "b ..."]:
         """Integers from 0 to ``high - 1``, uniform up to ``high * 2**-52``."""

@@ -119,13 +119,13 @@ class Walk(Sampler):
     def clean(
         self, denoiser: Denoiser, x_t: Float[Tensor, "b l d"], t: Float[Tensor, " b"], cond: Condition | None
     ) -> Float[Tensor, "b l d"]:
-        """One network call: the prediction of x0, rounded and clipped as the settings say."""
-        return self.tidied(denoiser, denoiser.predict(x_t, t, cond).x0, t)
+        """One network call at times that are all the same: x0, rounded and clipped as the settings say."""
+        return self.tidied(denoiser, denoiser.predict(x_t, t, cond).x0, float(t[0]))
 
-    def tidied(self, denoiser: Denoiser, x0: Float[Tensor, "b l d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
-        """A prediction, rounded and clipped as the settings say."""
+    def tidied(self, denoiser: Denoiser, x0: Float[Tensor, "b l d"], t: float) -> Float[Tensor, "b l d"]:
+        """A prediction at t, rounded and clipped as the settings say."""
         low, high = self.rounding_times
-        if self.rounding and low <= float(t[0]) <= high:
+        if self.rounding and low <= t <= high:
             x0 = denoiser.space.rounded(x0)
         return x0 if self.clip is None else x0.clamp(-self.clip, self.clip)
 
@@ -139,7 +139,7 @@ class Walk(Sampler):
             t = torch.full((len(x),), now, dtype=torch.float64, device=x.device)
             found = denoiser.predict(x, t, cond, self_cond=raw).x0
             raw = found if denoiser.self_conditions else None
-            x0 = self.tidied(denoiser, found, t)
+            x0 = self.tidied(denoiser, found, now)
             if observe is not None:
                 observe(k, now, x, x0)
             draws = lambda j, k=k: noise(k + 1 + j * len(path))  # noqa: E731 - no two draws of a run are the same
