@@ -1,13 +1,22 @@
 """Models of the sizes that the benchmarks are about, with random weights from a fixed seed."""
 
 import random
+from collections.abc import Sequence
+from pathlib import Path
 
 import tokenizers
 
+from dlkit import recipes
+from dlkit.data.pairs import Pair, write_split
 from dlkit.data.tokenizer import SPECIALS, Tokenizer
 from dlkit.denoiser import Denoiser
 from dlkit.generator import Architecture, OneStepGenerator, Teacher
 from dlkit.recipe import Recipe
+from dlkit.training.distill import Distiller
+from dlkit.training.engine import TorchEngine
+from dlkit.training.folder import RunFolder
+from dlkit.training.progress import Reporter
+from dlkit.training.stage import StageRun
 
 Size = tuple[int, int, int, int]
 """Layers, hidden width, heads, width of the feed-forward half."""
@@ -74,3 +83,21 @@ def texts(count: int, words: int, vocab: int = VOCAB, seed: int = 0) -> list[str
     """Texts of so many words each, drawn evenly from :func:`tokenizer`'s."""
     rng = random.Random(seed)
     return [" ".join(f"w{rng.randrange(len(SPECIALS), vocab)}" for _ in range(words)) for _ in range(count)]
+
+
+def stage(made: Teacher, folder: Path, settings: Sequence[str], engine: type[TorchEngine] = TorchEngine) -> StageRun:
+    """The first stage of a distillation of a teacher by the Recipe ``dlm_one_qqp`` with other settings.
+
+    Half of a sequence is given. Nothing is read but pairs of words, and nothing is written but the run's folder.
+    """
+    words = made.architecture.seq_len // 2 - 3
+    sources, targets = (texts(64, words, made.architecture.vocab_size, seed) for seed in (0, 1))
+    pairs = [Pair(source, (target,)) for source, target in zip(sources, targets, strict=True)]
+    for split in ("train", "valid"):
+        write_split(folder / f"data/{split}.jsonl", pairs)
+    recipe = recipes.get("dlm_one_qqp").with_settings(["run.device=cpu", "run.precision=fp32", *settings])
+    run = RunFolder(folder / "run", "distill", recipe, {}, resume=False)
+    quiet = Reporter(quiet=True)
+    begun = StageRun(Distiller(recipe, made, folder / "data", engine(recipe.run), 0, run, quiet), 0, None)
+    begun.prepare()
+    return begun

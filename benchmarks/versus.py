@@ -1,14 +1,29 @@
 """A row of the table: ours beside a reference, in turns."""
 
 import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from benchmarks.measure import LONG, Limits, Ratio, Work, finish, garbage_kept, rounds_of, seconds
+from benchmarks.measure import FEW, LONG, Limits, Ratio, Work, finish, garbage_kept, rounds_of, seconds
 
 QUICK_SHARE = 0.7
 """What part of a bar a quick run must reach."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a row is of, beside its reference; see :meth:`Versus.__call__`."""
+
+    name: str
+    ours: Work
+    bar: float | None = None
+    bytes: float | None = None
+    flops: float | None = None
+    bf16: bool = False
+    note: str = ""
 
 
 class Versus:
@@ -54,30 +69,52 @@ class Versus:
         one_round = self._warm(reference) + self._warm(ours)
         count = rounds_of(rounds, one_round, self.quick)
         ratio = self._rounds(name, ours, reference, scale, count)
-        held = bar is not None and self._holds(bf16)
-        if held and ratio.ratio < bar * self._share():  # type: ignore[operator]
+        if bar is not None and self._holds(bf16) and ratio.ratio < bar * self._share():
             again = self._rounds(name, ours, reference, scale, count)
             ratio = Ratio(ratio.times + again.times, ratio.reference_times + again.reference_times)
-        least = Limits(**self.run["limits"]).seconds(bytes, flops, bf16)
+        self._timed(Case(name, ours, bar, bytes, flops, bf16, note), ratio)
+        return ratio
+
+    def several(self, reference: Work, cases: Sequence["Case"], rounds: int = FEW) -> list[Ratio]:
+        """A row for each of several cases beside one reference: every round has all of them, one after another.
+
+        For what takes so long that the reference cannot be timed anew for each.
+        """
+        works = [reference, *(case.ours for case in cases)]
+        for work in works:
+            work()
+        times: list[list[float]] = [[] for _ in works]
+        self.benchmark.name, self.benchmark._mode = cases[0].name, "several"
+        for _ in range(rounds):
+            for work, found in zip(works, times, strict=True):
+                gc.collect()
+                found.append(seconds(work, self.device))
+        ratios = [Ratio(own, times[0]) for own in times[1:]]
+        for case, ratio in zip(cases, ratios, strict=True):
+            self._timed(case, ratio)
+        return ratios
+
+    def _timed(self, case: "Case", ratio: Ratio) -> None:
+        """Put the row of a ratio of times into the run."""
+        least = Limits(**self.run["limits"]).seconds(case.bytes, case.flops, case.bf16)
         row = {
-            "name": name,
+            "name": case.name,
             "unit": "s",
             "ours": ratio.ours,
             "reference": ratio.reference,
             "ratio": ratio.ratio,
             "low": ratio.low,
             "high": ratio.high,
-            "bar": bar,
-            "bytes": bytes,
-            "flops": flops,
-            "bf16": bf16,
+            "bar": case.bar,
+            "bytes": case.bytes,
+            "flops": case.flops,
+            "bf16": case.bf16,
             "limit_share": least and least / ratio.ours,
-            "note": note,
+            "note": case.note,
             "times": ratio.times,
             "reference_times": ratio.reference_times,
         }
-        self._add(row, held, lower=False)
-        return ratio
+        self._add(row, case.bar is not None and self._holds(case.bf16), lower=False)
 
     def compare(
         self,

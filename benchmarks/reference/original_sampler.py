@@ -29,14 +29,18 @@ class OriginalNetwork(nn.Module):
         self.input_transformers.load_state_dict(backbone.input_transformers.state_dict())
         self.eval()
 
-    def forward(self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
+    def hidden(self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"]) -> Float[Tensor, "b l h"]:
+        """What the last layer puts out."""
         half = self.time_dim // 2
         rates = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32) / half)
         angles = time[:, None].float() * rates
         embedded = self.time_embed(torch.cat((angles.cos(), angles.sin()), -1))
         position = self.position_embeddings(torch.arange(x.shape[1]))
         h = self.LayerNorm(position + self.input_up_proj(x) + embedded[:, None])
-        return self.output_down_proj(self.input_transformers(h).last_hidden_state).to(x.dtype)
+        return self.input_transformers(h).last_hidden_state
+
+    def forward(self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"]) -> Float[Tensor, "b l d"]:
+        return self.output_down_proj(self.hidden(x, time)).to(x.dtype)
 
 
 def nearest_rows(table: Float[Tensor, "v d"], x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:

@@ -7,7 +7,7 @@ import sys
 import torch
 
 # Numbers of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
 
 def keep_freed_memory() -> bool:
@@ -20,13 +20,27 @@ def keep_freed_memory() -> bool:
     Returns:
         whether it could be done: only on Linux with glibc.
     """
+    return _set({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * 2**20})
+
+
+def hand_back_freed_memory() -> bool:
+    """The opposite of :func:`keep_freed_memory`: what glibc does by itself once large blocks have come and gone.
+
+    Blocks of 32 MB or more are mapped anew each time, and of what lies free at the end of the heap 64 MB stay.
+
+    Returns:
+        whether it could be done.
+    """
+    settings = {_M_MMAP_MAX: 65_536, _M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 64 * 2**20, _M_TOP_PAD: 2**17}
+    return _set(settings) and ctypes.CDLL(None).malloc_trim(0) >= 0
+
+
+def _set(settings: dict[int, int]) -> bool:
+    """Set parameters of glibc's allocator; False on another system or with another C library."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library
-        return False
-    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * 2**20}
-    return all(mallopt(name, value) == 1 for name, value in settings.items())
+    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in settings.items())
 
 
 def total_memory(device: torch.device) -> int | None:

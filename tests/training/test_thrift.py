@@ -78,7 +78,7 @@ def test_gradients_are_the_same_whatever_is_kept(
                 if precision == "fp32":
                     assert_close(one, two, rtol=1e-6, atol=1e-6)
                 else:  # where a weight's copy in bf16 is kept for two calls, their gradients are added in bf16
-                    assert float((one - two).norm()) <= 1e-2 * float(one.norm()) + 1e-7
+                    assert float((one - two).norm()) <= 0.04 * float(one.norm()) + 1e-7
 
 
 def test_a_fit_is_the_same_whatever_is_kept(data: Path, tmp_path: Path) -> None:
