@@ -138,7 +138,7 @@ def scaling_section(run: Run) -> str:
         f"## Cost as work grows: {run['device']}",
         "",
         f"`{run['command']}`, {run['date']}, {made_with(run)}. One axis at a time from {where}. The exponent k is"
-        " that of cost = c · size^k, fitted to the points; points predicted to take over 5 s are left out and named. A"
+        " that of cost = c · size^k, fitted to the shortest times of three rounds; points predicted to take over 5 s are left out and named. A"
         " model's size is the number of weights in its layers.",
         "",
         "| what | axis | exponent | size: time | left out (predicted) |",

@@ -153,7 +153,7 @@ class Curve:
     """The cost of an item along an axis.
 
     Attributes:
-        measured: size and median seconds of each point; skipped: size and predicted seconds of those left out.
+        measured: size and seconds of each point; skipped: size and predicted seconds of those left out.
     """
 
     item: str
@@ -162,12 +162,15 @@ class Curve:
     skipped: list[tuple[float, float]] = field(default_factory=list)
 
     def predicted(self, size: float) -> float:
-        """Seconds at a larger size: along the line through the last two points in logarithms, proportional to one."""
+        """Seconds at another size: by the line through the two nearest points in logarithms, or in proportion to one.
+
+        Nothing here shrinks as work grows, or grows faster than its square, so that a steeper line is noise.
+        """
         if not self.measured:
             return 0.0
-        last = self.measured[-1]
-        power = max(1.0, exponent(self.measured[-2:])) if len(self.measured) > 1 else 1.0
-        return last[1] * (size / last[0]) ** power
+        near = sorted(self.measured, key=lambda point: abs(math.log(point[0] / size)))[:2]
+        power = min(2.0, max(0.0, exponent(near))) if len(near) > 1 else 1.0
+        return near[0][1] * (size / near[0][0]) ** power
 
     @property
     def exponent(self) -> float:
@@ -184,9 +187,10 @@ def exponent(points: Iterable[tuple[float, float]]) -> float:
 
 
 def curve(item: Item, axis: str, measure: Callable[[Item, Point], float], longest: float = LONG) -> Curve:
-    """Measure an item along an axis, smallest first, until a point would take too long."""
+    """Measure an item at the base point, then from the smallest size on, but for points that would take too long."""
     found = Curve(item.name, axis)
-    for value in AXES[axis]:
+    own = getattr(Point(), axis)
+    for value in (own, *(value for value in AXES[axis] if value != own)):
         point = replace(Point(), **{axis: value})
         size = point.size(axis)
         expected = found.predicted(size)
@@ -194,16 +198,17 @@ def curve(item: Item, axis: str, measure: Callable[[Item, Point], float], longes
             found.skipped.append((size, expected))
         else:
             found.measured.append((size, measure(item, point)))
+    found.measured.sort()
     return found
 
 
-def median_seconds(item: Item, point: Point) -> float:
-    """Median of three rounds after one that does not count; of one, if that took over five seconds."""
+def shortest(item: Item, point: Point) -> float:
+    """Seconds of the shortest of three rounds, as what else the machine does only adds; of one, if it takes over five."""
     with tempfile.TemporaryDirectory() as folder:
         work = item.make(point, Path(folder))
         with garbage_kept():
             warm = seconds(work)
-            return statistics.median(seconds(work) for _ in range(FEW if warm <= LONG else 1))
+            return min(seconds(work) for _ in range(FEW if warm <= LONG else 1))
 
 
 def curves() -> Iterator[Curve]:
@@ -212,7 +217,7 @@ def curves() -> Iterator[Curve]:
 
     def measure(item: Item, point: Point) -> float:
         if (item.name, point) not in known:
-            known[item.name, point] = median_seconds(item, point)
+            known[item.name, point] = shortest(item, point)
         return known[item.name, point]
 
     for item in ITEMS:
