@@ -85,7 +85,8 @@ def section(run: Run) -> str:
     lines = [
         f"## {run['device']}",
         "",
-        f"`{run['command']}`, {run['date']}, {made_with(run)}. Measured limits: {rates}. {verdict}{since}",
+        f"`{run['command']}`, {run['date']}, {run['seconds'] / 60:.1f} minutes, {made_with(run)}. Measured limits:"
+        f" {rates}. {verdict}{since}",
         "",
         "| row | ours | reference | ratio | bar | limit | before | note |",
         "|---|---|---|---|---|---|---|---|",
@@ -138,8 +139,8 @@ def scaling_section(run: Run) -> str:
         f"## Cost as work grows: {run['device']}",
         "",
         f"`{run['command']}`, {run['date']}, {made_with(run)}. One axis at a time from {where}. The exponent k is"
-        " that of cost = c · size^k, fitted to the shortest times of three rounds; points predicted to take over 5 s are left out and named. A"
-        " model's size is the number of weights in its layers.",
+        " that of cost = c · size^k, fitted to the shortest times of three rounds; points predicted to take over 5 s"
+        " are left out and named. A model's size is the number of weights in its layers.",
         "",
         "| what | axis | exponent | size: time | left out (predicted) |",
         "|---|---|---|---|---|",

@@ -203,7 +203,7 @@ def curve(item: Item, axis: str, measure: Callable[[Item, Point], float], longes
 
 
 def shortest(item: Item, point: Point) -> float:
-    """Seconds of the shortest of three rounds, as what else the machine does only adds; of one, if it takes over five."""
+    """Seconds of the shortest of three rounds, as what else the machine does only adds; of one that takes over five."""
     with tempfile.TemporaryDirectory() as folder:
         work = item.make(point, Path(folder))
         with garbage_kept():

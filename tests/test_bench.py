@@ -253,6 +253,7 @@ def a_run(device: str = "a machine", ratio: float = 2.0, **changes: Any) -> dict
         "date": "2026-01-01 00:00 UTC",
         "versions": {"dlkit": "0"},
         "threads": 2,
+        "seconds": 540.0,
         "limits": {"copy": 33e9, "fp32": 140e9, "bf16": 390e9},
         "complete": True,
         "quick": False,
@@ -271,6 +272,7 @@ def test_a_run_takes_the_place_of_its_devices_last_and_remembers_its_ratios() ->
     page = results.page(store)
     assert "| a row | 500 ms | 2,000 ms | 4.00 (1.50–2.50) | ≥ 3.00 | 25% | 1.00 | a note |" in page
     assert "| a row | 500 ms | 1,000 ms | 2.00 (1.50–2.50) | ≥ 3.00, **missed** | 25% | - | a note |" in page
+    assert "9.0 minutes" in page
     assert "copy 33 GB/s, fp32 matrix products 140 GFLOP/s, bf16 matrix products 390 GFLOP/s" in page
 
 
@@ -403,8 +405,15 @@ def test_a_whole_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_tests_and_the_benchmarks_are_not_run_together() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "tests/test_part.py", "benchmarks/"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["tests/test_part.py", "benchmarks/"], "alone"),
+        (["benchmarks/", "-n", "2"], "-n"),
+        (["benchmarks/", "--device", "x"], "'x'"),
+    ],
+)
+def test_what_would_measure_nothing_is_refused(words: list[str], why: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", *words], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 4
-    assert "run the benchmarks alone" in done.stderr
+    assert why in done.stderr
