@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import cache, update_wrapper
+from inspect import signature
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -18,7 +19,7 @@ R = TypeVar("R")
 _on = False
 
 
-class compiled:  # noqa: N801  # read as a function: compiled(), compiled(False), with compiled(): ...
+class compiled:  # read as a function: compiled(), compiled(False), with compiled(): ...
     """Run kernels compiled from here on, or as they are written; at the end of a ``with``, as before it.
 
     It holds for the whole process. The environment variable ``DLKIT_COMPILE``, 0 or 1, overrides it. As long as nobody
@@ -56,16 +57,19 @@ class Twin(Generic[P, R]):
         update_wrapper(self, function)
 
     def gradient(self, function: Callable[..., Any]) -> "Twin[..., Any]":
-        """Decorator: the gradient in closed form, of (gradient of the result, *arguments), one value for each argument.
+        """Decorator: the gradient in closed form, a function of (gradient of the result, wanted, *arguments).
 
-        It serves the compiled twin. The gradient may itself be differentiated; it then runs as it is written.
+        It gives one value for each argument, of which those that ``wanted`` says are used. It serves the compiled twin.
+        The gradient may itself be differentiated; it then runs as it is written.
         """
         self._gradient = Twin(function)
         return self._gradient
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if kwargs or not runs_compiled(*args):
+        if not runs_compiled(*args, *kwargs.values()):
             return self.eager(*args, **kwargs)
+        if kwargs:
+            args = signature(self.eager).bind(*args, **kwargs).args  # type: ignore[assignment]
         if not torch.is_grad_enabled() or not any(isinstance(each, Tensor) and each.requires_grad for each in args):
             return self.fused(*args)
         return self.eager(*args) if self._gradient is None else _Closed.apply(self, *args)  # type: ignore[return-value]
@@ -100,8 +104,9 @@ class _Closed(torch.autograd.Function):
         args = list(ctx.rest)
         for place, tensor in zip(ctx.places, ctx.saved_tensors, strict=True):
             args[place] = tensor if torch.is_grad_enabled() else tensor.detach()
-        found = ctx.kernel._gradient(grad, *args)
-        return (None, *(each if wanted else None for each, wanted in zip(found, ctx.needs_input_grad[1:], strict=True)))
+        wanted = ctx.needs_input_grad[1:]
+        found = ctx.kernel._gradient(grad, wanted, *args)
+        return (None, *(each if asked else None for each, asked in zip(found, wanted, strict=False)))
 
 
 def twin(function: Callable[P, R]) -> Twin[P, R]:
@@ -116,7 +121,7 @@ def twin(function: Callable[P, R]) -> Twin[P, R]:
 
 def runs_compiled(*args: Any) -> bool:
     """Whether a twin that is called with these values runs compiled."""
-    if not is_compiled() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not is_compiled():
         return False
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return False

@@ -21,7 +21,7 @@ def adversarial_bce(logits: Float[Tensor, "b *l"], real: bool) -> Float[Tensor, 
 
 @adversarial_bce.gradient
 def _gradients(
-    grad: Float[Tensor, "b *l"], logits: Float[Tensor, "b *l"], real: bool
+    grad: Float[Tensor, "b *l"], wanted: tuple[bool, ...], logits: Float[Tensor, "b *l"], real: bool
 ) -> tuple[Float[Tensor, "b *l"], None]:
     """-sigmoid(-D), or sigmoid(D)."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))

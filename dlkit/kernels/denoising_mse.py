@@ -24,12 +24,13 @@ def denoising_mse(
 @denoising_mse.gradient
 def _gradients(
     grad: Float[Tensor, " b"],
+    wanted: tuple[bool, ...],
     x0: Float[Tensor, "b l d"],
     target: Float[Tensor, "b l d"],
     mask: Bool[Tensor, "b l"],
-) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"], None]:
+) -> tuple[Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None, None]:
     """2 (x0 - target) / (masked elements), and minus that, at masked positions."""
     wide = torch.promote_types(target.dtype, torch.float32)
     each = 2.0 * grad / (mask.sum(1) * target.shape[-1]).clamp_min(1)
     slope = (each[:, None] * mask)[..., None] * (x0.to(wide) - target.to(wide))
-    return slope.to(x0.dtype), (-slope).to(target.dtype), None
+    return slope.to(x0.dtype) if wanted[0] else None, (-slope).to(target.dtype) if wanted[1] else None, None

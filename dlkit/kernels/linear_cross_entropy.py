@@ -46,9 +46,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Forward: log-sum-exp over tiles. Backward: the same tiles once more, and their share of each gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, table: Tensor, bias: Tensor | None, ids: Tensor, elements: int | None
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, table: Tensor, bias: Tensor | None, ids: Tensor, elements: int | None) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
         total, own = x.new_full((len(x),), -torch.inf, dtype=wide), x.new_zeros(len(x), dtype=wide)
         with torch.autocast(x.device.type, enabled=False):

@@ -32,6 +32,7 @@ def noising(
 @noising.gradient
 def _gradients(
     grad: Float[Tensor, "b *n"],
+    wanted: tuple[bool, ...],
     x0: Float[Tensor, "b *n"],
     eps: Float[Tensor, "b *n"],
     alpha: Float[Tensor, "b *l"],
@@ -40,18 +41,22 @@ def _gradients(
     mask: Bool[Tensor, "b _"] | None = None,
 ) -> tuple[Tensor | None, ...]:
     """(alpha grad, sigma grad, x0 . grad, eps . grad, 0) where the mask is True, (0, 0, 0, 0, grad) elsewhere."""
-    noised, held = grad, None
-    if anchor is not None and mask is not None:
-        noised = torch.where(mask[..., None], grad, 0.0)
-        held = torch.where(mask[..., None], 0.0, grad).to(anchor.dtype)
+    anchored = anchor is not None and mask is not None
+    noised = torch.where(mask[..., None], grad, 0.0) if anchored else grad  # type: ignore[index]
+    of_anchor = torch.where(mask[..., None], 0.0, grad).to(anchor.dtype) if anchored else None  # type: ignore
     return (
-        (_like(alpha, x0) * noised).to(x0.dtype),
-        (_like(sigma, x0) * noised).to(eps.dtype),
-        (x0 * noised).sum_to_size(_like(alpha, x0).shape).reshape(alpha.shape).to(alpha.dtype),
-        (eps * noised).sum_to_size(_like(sigma, x0).shape).reshape(sigma.shape).to(sigma.dtype),
-        held,
+        (_like(alpha, x0) * noised).to(x0.dtype) if wanted[0] else None,
+        (_like(sigma, x0) * noised).to(eps.dtype) if wanted[1] else None,
+        _summed(x0 * noised, alpha) if wanted[2] else None,
+        _summed(eps * noised, sigma) if wanted[3] else None,
+        of_anchor,
         None,
     )
+
+
+def _summed(values: Float[Tensor, "b *n"], like: Float[Tensor, "b *l"]) -> Float[Tensor, "b *l"]:
+    """The sum over what a coefficient multiplies."""
+    return values.reshape(*like.shape, -1).sum(-1).to(like.dtype)
 
 
 def _like(coefficient: Float[Tensor, "b *l"], x: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:

@@ -73,9 +73,7 @@ def score_distillation_gradients(
     reduction: Reduction = "mean",
     detach_scores: bool = False,
     sample_weight: Float[Tensor, "b *l"] | None = None,
-) -> tuple[
-    Float[Tensor, ""], Float[Tensor, "b l d"], Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None
-]:
+) -> tuple[Float[Tensor, ""], Float[Tensor, "b l d"], Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None]:
     """The loss of :func:`score_distillation` and dL/dx, dL/dx0_teacher, dL/dx0_fake, without a graph.
 
     For callers that take the gradients through one network after the other. With ``detach_scores`` the last two are
