@@ -25,6 +25,7 @@ from dlkit import recipes
 from dlkit.data.pairs import Pair, write_split
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
+from dlkit.kernels.linear_cross_entropy import linear_cross_entropy
 from dlkit.kernels.nearest_token import nearest_token
 from dlkit.samplers.ancestral import Ancestral
 from dlkit.training.distill import Distiller
@@ -120,6 +121,13 @@ def rounding(point: Point, folder: Path) -> Work:
     return lambda: nearest_token(x, table)
 
 
+def cross_entropy(point: Point, folder: Path) -> Work:
+    """``linear_cross_entropy`` of all positions with both gradients."""
+    x, table = (each.requires_grad_() for each in _states(point))
+    ids = torch.arange(len(x)) % point.vocab
+    return lambda: torch.autograd.grad(linear_cross_entropy(x, table, None, ids).sum(), (x, table))
+
+
 def _states(point: Point) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(n, DIM, generator=generator) for n in (point.batch * point.length, point.vocab))  # type: ignore[return-value]
@@ -145,6 +153,7 @@ ITEMS = (
     Item("teacher's sampling", teacher_steps, (*AXES,)),
     Item("student, text to text", student_call),
     Item("nearest_token", rounding, ("batch", "length", "vocab")),
+    Item("linear_cross_entropy, forward and backward", cross_entropy, ("batch", "length", "vocab")),
 )
 
 
