@@ -24,7 +24,7 @@ Every row sets dlkit beside a reference: what a competent person would first wri
 program named in the row. [How to run, read and add one](../performance.md).
 
 - Both sides run in one process, in turns: reference, ours, reference, ours. The ratio is that of the median times of 7
-  rounds or more (3 where a round takes over 5 s); in brackets the quartiles of the ratios of single rounds. Garbage is
+  to 51 rounds (3 where a round takes over 5 s); in brackets the quartiles of the ratios of single rounds. Garbage is
   collected between rounds and not within.
 - **Bars are checked**: a run fails where a ratio misses its bar. A row that misses is measured once more, and then all
   its rounds count. Bars of bf16 hold on processors that multiply bf16 (avx512_bf16, AMX), and no bar on a GPU; one that

@@ -212,12 +212,16 @@ def curve(item: Item, axis: str, measure: Callable[[Item, Point], float], longes
 
 
 def shortest(item: Item, point: Point) -> float:
-    """Seconds of the shortest of three rounds, as what else the machine does only adds; of one that takes over five."""
+    """Seconds of the shortest of three rounds, as what else the machine does only adds; of one that takes over five.
+
+    The call before the first round, which may compile, does not count.
+    """
     with tempfile.TemporaryDirectory() as folder:
         work = item.make(point, Path(folder))
         with garbage_kept():
-            warm = seconds(work)
-            return min(seconds(work) for _ in range(FEW if warm <= LONG else 1))
+            work()
+            first = seconds(work)
+            return min(first, *(seconds(work) for _ in range(FEW - 1))) if first <= LONG else first
 
 
 def curves() -> Iterator[Curve]:

@@ -40,15 +40,21 @@ def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_the_rounds() -> N
 @pytest.mark.parametrize(
     ("asked", "one_round", "quick", "expected"),
     [
-        (7, 0.1, False, 7),
-        (3, 0.1, False, 7),
+        (7, 1.0, False, 7),
+        (3, 1.0, False, 7),
+        (9, 1.0, False, 9),
+        (7, 0.1, False, 20),
+        (7, 0.001, False, 51),
         (3, 6.0, False, 3),
         (11, 6.0, False, 11),
         (9, 0.1, True, 7),
-        (9, 1, True, 3),
+        (9, 1.0, True, 3),
+        (9, 0.01, True, 20),
     ],
 )
-def test_a_row_has_seven_rounds_or_three_long_ones(asked: int, one_round: float, quick: bool, expected: int) -> None:
+def test_a_row_has_seven_rounds_or_three_long_or_many_short_ones(
+    asked: int, one_round: float, quick: bool, expected: int
+) -> None:
     assert rounds_of(asked, one_round, quick) == expected
 
 
