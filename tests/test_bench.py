@@ -52,9 +52,7 @@ def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_the_rounds() -> N
         (9, 0.01, True, 20),
     ],
 )
-def test_a_row_has_seven_rounds_or_three_long_or_many_short_ones(
-    asked: int, one_round: float, quick: bool, expected: int
-) -> None:
+def test_how_many_rounds_a_row_has(asked: int, one_round: float, quick: bool, expected: int) -> None:
     assert rounds_of(asked, one_round, quick) == expected
 
 
