@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import cache, update_wrapper
-from inspect import signature
+from inspect import signature, unwrap
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -54,6 +54,7 @@ class Twin(Generic[P, R]):
         self.eager = function
         self._gradient: Twin[..., Any] | None = None
         self._fused: Callable[..., Any] | None = None
+        self._is_full = False
         update_wrapper(self, function)
 
     def gradient(self, function: Callable[..., Any]) -> "Twin[..., Any]":
@@ -76,15 +77,16 @@ class Twin(Generic[P, R]):
 
     @torch.no_grad()
     def fused(self, *args: Any) -> Any:
-        """The compiled twin; where torch gives up compiling for yet another kind of input, the function as written."""
+        """The compiled twin; for a kind of input that is one too many for torch to compile for, as written."""
         if self._fused is None:
-            self._fused = torch.compile(self.eager, fullgraph=True, dynamic=True)
+            self._fused = torch.compile(unwrap(self.eager), fullgraph=True, dynamic=True)
         try:
             return self._fused(*args)
         except torch._dynamo.exc.FailOnRecompileLimitHit:
-            name = getattr(self.eager, "__name__", "a kernel")
-            _say(f"{name} met too many kinds of inputs to compile for each; it goes on uncompiled")
-            self._fused = self.eager
+            if not self._is_full:
+                self._is_full = True
+                name = getattr(self.eager, "__name__", "a kernel")
+                _say(f"{name} has met too many kinds of inputs to compile for each; new ones run uncompiled")
             return self.eager(*args)
 
 
