@@ -41,8 +41,16 @@ def stored() -> dict[str, dict[str, Run]]:
 
 
 def write_run(path: str | Path, run: Run) -> None:
-    """Write a run as JSON."""
-    write_json(path, run)
+    """Write a run as JSON, its numbers to six digits."""
+    write_json(path, _six_digits(run))
+
+
+def _six_digits(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _six_digits(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_six_digits(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def kept(store: dict[str, dict[str, Run]], run: Run, name: str = "the run") -> dict[str, dict[str, Run]]:

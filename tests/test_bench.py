@@ -280,6 +280,15 @@ def test_a_run_takes_the_place_of_its_devices_last_and_remembers_its_ratios() ->
     assert "copy 33 GB/s, fp32 matrix products 140 GFLOP/s, bf16 matrix products 390 GFLOP/s" in page
 
 
+def test_numbers_are_written_to_six_digits(tmp_path: Path) -> None:
+    results.write_run(
+        tmp_path / "run.json", {"rows": [{"times": [0.06763012499141041, 2.0], "bar": None, "held": True}]}
+    )
+    assert json.loads((tmp_path / "run.json").read_text()) == {
+        "rows": [{"times": [0.0676301, 2.0], "bar": None, "held": True}]
+    }
+
+
 @pytest.mark.parametrize(("changes", "why"), [({"quick": True}, "quick"), ({"complete": False}, "not whole")])
 def test_quick_and_partial_runs_are_not_kept(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UserError, match=f"run.json is {why}"):
