@@ -1,5 +1,6 @@
 """The fixtures of the benchmarks, and what a run leaves behind."""
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from benchmarks.versus import Versus
 HERE = Path(__file__).parent
 RUN = pytest.StashKey[dict[str, Any]]()
 BROKEN = pytest.StashKey[bool]()
+BEGUN = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,6 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.rootpath != HERE:
         raise pytest.UsageError("run the benchmarks alone, by `pytest benchmarks/`: their settings are not the tests'")
+    if config.getoption("benchmark_disable") or config.getoption("numprocesses", None):
+        raise pytest.UsageError("the benchmarks measure, one at a time: leave out --benchmark-disable and -n")
     if config.getoption("--device") == "cuda" and not torch.cuda.is_available():
         raise pytest.UsageError("--device cuda: there is none; leave it out to run on the CPU")
 
@@ -37,6 +41,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     everything = all(Path(argument).resolve() == HERE for argument in config.args)
     chosen = config.option.keyword or config.option.markexpr or config.option.deselect
     config.stash[RUN] = {"complete": everything and not chosen, "quick": config.getoption("--quick"), "rows": []}
+    config.stash[BEGUN] = time.monotonic()
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +90,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not run.get("rows"):
         return
     broken = config.stash.get(BROKEN, False) or "error" in terminalreporter.stats
-    run["complete"] = run["complete"] and not broken
+    run |= {"complete": run["complete"] and not broken, "seconds": time.monotonic() - config.stash[BEGUN]}
     terminalreporter.section("dlkit")
     terminalreporter.write_line(results.text_table(run, results.stored()["runs"].get(run["device"])))
     if config.getoption("--json"):

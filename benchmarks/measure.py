@@ -13,8 +13,8 @@ import torch
 Work = Callable[[], object]
 
 CPU = torch.device("cpu")
-MANY, FEW = 7, 3
-"""Rounds of a row at least, and of a row whose round takes more than :data:`LONG` seconds."""
+MOST, MANY, FEW = 51, 7, 3
+"""Rounds of a row at most and at least, and of a row whose round takes more than :data:`LONG` seconds."""
 LONG = 5.0
 
 
@@ -49,10 +49,14 @@ def seconds(work: Work, device: torch.device = CPU) -> float:
 
 
 def rounds_of(asked: int, one_round: float, quick: bool) -> int:
-    """How many rounds to measure, where one takes so many seconds: 7 or more, or 3 if they are long or ``quick``."""
-    if quick:
-        return FEW if one_round > 0.5 else min(asked, MANY)
-    return max(asked, FEW if one_round > LONG else MANY)
+    """How many rounds to measure, where one takes so many seconds.
+
+    As many as fit into two seconds, at most 51; but 7 at least, and as many as are asked for; 3 if a round takes over
+    five seconds. If ``quick``, a tenth of these times.
+    """
+    share = 0.1 if quick else 1.0
+    least = FEW if one_round > LONG * share else MANY
+    return max(least, 0 if quick else asked, min(MOST, int(2 * share / one_round)))
 
 
 @dataclass(frozen=True)

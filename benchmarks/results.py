@@ -24,7 +24,7 @@ Every row sets dlkit beside a reference: what a competent person would first wri
 program named in the row. [How to run, read and add one](../performance.md).
 
 - Both sides run in one process, in turns: reference, ours, reference, ours. The ratio is that of the median times of 7
-  rounds or more (3 where a round takes over 5 s); in brackets the quartiles of the ratios of single rounds. Garbage is
+  to 51 rounds (3 where a round takes over 5 s); in brackets the quartiles of the ratios of single rounds. Garbage is
   collected between rounds and not within.
 - **Bars are checked**: a run fails where a ratio misses its bar. A row that misses is measured once more, and then all
   its rounds count. Bars of bf16 hold on processors that multiply bf16 (avx512_bf16, AMX), and no bar on a GPU; one that
@@ -41,8 +41,16 @@ def stored() -> dict[str, dict[str, Run]]:
 
 
 def write_run(path: str | Path, run: Run) -> None:
-    """Write a run as JSON."""
-    write_json(path, run)
+    """Write a run as JSON, its numbers to six digits."""
+    write_json(path, _six_digits(run))
+
+
+def _six_digits(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _six_digits(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_six_digits(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def kept(store: dict[str, dict[str, Run]], run: Run, name: str = "the run") -> dict[str, dict[str, Run]]:
@@ -85,7 +93,8 @@ def section(run: Run) -> str:
     lines = [
         f"## {run['device']}",
         "",
-        f"`{run['command']}`, {run['date']}, {made_with(run)}. Measured limits: {rates}. {verdict}{since}",
+        f"`{run['command']}`, {run['date']}, {run['seconds'] / 60:.1f} minutes, {made_with(run)}. Measured limits:"
+        f" {rates}. {verdict}{since}",
         "",
         "| row | ours | reference | ratio | bar | limit | before | note |",
         "|---|---|---|---|---|---|---|---|",
@@ -138,8 +147,8 @@ def scaling_section(run: Run) -> str:
         f"## Cost as work grows: {run['device']}",
         "",
         f"`{run['command']}`, {run['date']}, {made_with(run)}. One axis at a time from {where}. The exponent k is"
-        " that of cost = c · size^k, fitted to the points; points predicted to take over 5 s are left out and named. A"
-        " model's size is the number of weights in its layers.",
+        " that of cost = c · size^k, fitted to the shortest times of three rounds; points predicted to take over 5 s"
+        " are left out and named. A model's size is the number of weights in its layers.",
         "",
         "| what | axis | exponent | size: time | left out (predicted) |",
         "|---|---|---|---|---|",

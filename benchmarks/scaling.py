@@ -25,6 +25,7 @@ from dlkit import recipes
 from dlkit.data.pairs import Pair, write_split
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
+from dlkit.kernels.linear_cross_entropy import linear_cross_entropy
 from dlkit.kernels.nearest_token import nearest_token
 from dlkit.samplers.ancestral import Ancestral
 from dlkit.training.distill import Distiller
@@ -120,6 +121,13 @@ def rounding(point: Point, folder: Path) -> Work:
     return lambda: nearest_token(x, table)
 
 
+def cross_entropy(point: Point, folder: Path) -> Work:
+    """``linear_cross_entropy`` of all positions with both gradients."""
+    x, table = (each.requires_grad_() for each in _states(point))
+    ids = torch.arange(len(x)) % point.vocab
+    return lambda: torch.autograd.grad(linear_cross_entropy(x, table, None, ids).sum(), (x, table))
+
+
 def _states(point: Point) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(n, DIM, generator=generator) for n in (point.batch * point.length, point.vocab))  # type: ignore[return-value]
@@ -145,6 +153,7 @@ ITEMS = (
     Item("teacher's sampling", teacher_steps, (*AXES,)),
     Item("student, text to text", student_call),
     Item("nearest_token", rounding, ("batch", "length", "vocab")),
+    Item("linear_cross_entropy, forward and backward", cross_entropy, ("batch", "length", "vocab")),
 )
 
 
@@ -153,7 +162,7 @@ class Curve:
     """The cost of an item along an axis.
 
     Attributes:
-        measured: size and median seconds of each point; skipped: size and predicted seconds of those left out.
+        measured: size and seconds of each point; skipped: size and predicted seconds of those left out.
     """
 
     item: str
@@ -162,12 +171,15 @@ class Curve:
     skipped: list[tuple[float, float]] = field(default_factory=list)
 
     def predicted(self, size: float) -> float:
-        """Seconds at a larger size: along the line through the last two points in logarithms, proportional to one."""
+        """Seconds at another size: by the line through the two nearest points in logarithms, or in proportion to one.
+
+        Nothing here shrinks as work grows, or grows faster than its square, so that a steeper line is noise.
+        """
         if not self.measured:
             return 0.0
-        last = self.measured[-1]
-        power = max(1.0, exponent(self.measured[-2:])) if len(self.measured) > 1 else 1.0
-        return last[1] * (size / last[0]) ** power
+        near = sorted(self.measured, key=lambda point: abs(math.log(point[0] / size)))[:2]
+        power = min(2.0, max(0.0, exponent(near))) if len(near) > 1 else 1.0
+        return near[0][1] * (size / near[0][0]) ** power
 
     @property
     def exponent(self) -> float:
@@ -184,9 +196,10 @@ def exponent(points: Iterable[tuple[float, float]]) -> float:
 
 
 def curve(item: Item, axis: str, measure: Callable[[Item, Point], float], longest: float = LONG) -> Curve:
-    """Measure an item along an axis, smallest first, until a point would take too long."""
+    """Measure an item at the base point, then from the smallest size on, but for points that would take too long."""
     found = Curve(item.name, axis)
-    for value in AXES[axis]:
+    own = getattr(Point(), axis)
+    for value in (own, *(value for value in AXES[axis] if value != own)):
         point = replace(Point(), **{axis: value})
         size = point.size(axis)
         expected = found.predicted(size)
@@ -194,16 +207,21 @@ def curve(item: Item, axis: str, measure: Callable[[Item, Point], float], longes
             found.skipped.append((size, expected))
         else:
             found.measured.append((size, measure(item, point)))
+    found.measured.sort()
     return found
 
 
-def median_seconds(item: Item, point: Point) -> float:
-    """Median of three rounds after one that does not count; of one, if that took over five seconds."""
+def shortest(item: Item, point: Point) -> float:
+    """Seconds of the shortest of three rounds, as what else the machine does only adds; of one that takes over five.
+
+    The call before the first round, which may compile, does not count.
+    """
     with tempfile.TemporaryDirectory() as folder:
         work = item.make(point, Path(folder))
         with garbage_kept():
-            warm = seconds(work)
-            return statistics.median(seconds(work) for _ in range(FEW if warm <= LONG else 1))
+            work()
+            first = seconds(work)
+            return min(first, *(seconds(work) for _ in range(FEW - 1))) if first <= LONG else first
 
 
 def curves() -> Iterator[Curve]:
@@ -212,7 +230,7 @@ def curves() -> Iterator[Curve]:
 
     def measure(item: Item, point: Point) -> float:
         if (item.name, point) not in known:
-            known[item.name, point] = median_seconds(item, point)
+            known[item.name, point] = shortest(item, point)
         return known[item.name, point]
 
     for item in ITEMS:

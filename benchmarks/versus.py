@@ -60,7 +60,7 @@ class Versus:
             name: of the row.
             ours, reference: both are called before anything is timed.
             bar: how many times faster ours must be; None if the ratio is only told.
-            rounds: how many; at least 7, or 3 where a round takes more than 5 s.
+            rounds: at least so many, see :func:`benchmarks.measure.rounds_of`.
             scale: of the reference's time: 2000 where it is one of 2,000 equal steps.
             bytes: that ours must read and write; flops: that it must do. Counted from shapes.
             bf16: whether it computes in bf16.

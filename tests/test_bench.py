@@ -40,15 +40,19 @@ def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_the_rounds() -> N
 @pytest.mark.parametrize(
     ("asked", "one_round", "quick", "expected"),
     [
-        (7, 0.1, False, 7),
-        (3, 0.1, False, 7),
+        (7, 1.0, False, 7),
+        (3, 1.0, False, 7),
+        (9, 1.0, False, 9),
+        (7, 0.1, False, 20),
+        (7, 0.001, False, 51),
         (3, 6.0, False, 3),
         (11, 6.0, False, 11),
         (9, 0.1, True, 7),
-        (9, 1, True, 3),
+        (9, 1.0, True, 3),
+        (9, 0.01, True, 20),
     ],
 )
-def test_a_row_has_seven_rounds_or_three_long_ones(asked: int, one_round: float, quick: bool, expected: int) -> None:
+def test_how_many_rounds_a_row_has(asked: int, one_round: float, quick: bool, expected: int) -> None:
     assert rounds_of(asked, one_round, quick) == expected
 
 
@@ -223,8 +227,9 @@ def test_points_that_would_take_too_long_are_left_out_and_named() -> None:
         return point.length**2 / 1000
 
     found = curve(Item("squares", lambda point, folder: print), "length", quadratic)
-    assert measured == [16, 32, 64]  # 128 is predicted to take 16 s
+    assert measured == [64, 16, 32]  # the base point first; 128 is predicted to take 16 s
     assert found.exponent == pytest.approx(2.0)
+    assert [size for size, _ in found.measured] == [16, 32, 64]
     assert [size for size, _ in found.skipped] == [128, 256]
     assert [cost for _, cost in found.skipped] == pytest.approx([128**2 / 1000, 256**2 / 1000])
 
@@ -252,6 +257,7 @@ def a_run(device: str = "a machine", ratio: float = 2.0, **changes: Any) -> dict
         "date": "2026-01-01 00:00 UTC",
         "versions": {"dlkit": "0"},
         "threads": 2,
+        "seconds": 540.0,
         "limits": {"copy": 33e9, "fp32": 140e9, "bf16": 390e9},
         "complete": True,
         "quick": False,
@@ -270,7 +276,17 @@ def test_a_run_takes_the_place_of_its_devices_last_and_remembers_its_ratios() ->
     page = results.page(store)
     assert "| a row | 500 ms | 2,000 ms | 4.00 (1.50–2.50) | ≥ 3.00 | 25% | 1.00 | a note |" in page
     assert "| a row | 500 ms | 1,000 ms | 2.00 (1.50–2.50) | ≥ 3.00, **missed** | 25% | - | a note |" in page
+    assert "9.0 minutes" in page
     assert "copy 33 GB/s, fp32 matrix products 140 GFLOP/s, bf16 matrix products 390 GFLOP/s" in page
+
+
+def test_numbers_are_written_to_six_digits(tmp_path: Path) -> None:
+    results.write_run(
+        tmp_path / "run.json", {"rows": [{"times": [0.06763012499141041, 2.0], "bar": None, "held": True}]}
+    )
+    assert json.loads((tmp_path / "run.json").read_text()) == {
+        "rows": [{"times": [0.0676301, 2.0], "bar": None, "held": True}]
+    }
 
 
 @pytest.mark.parametrize(("changes", "why"), [({"quick": True}, "quick"), ({"complete": False}, "not whole")])
@@ -402,8 +418,15 @@ def test_a_whole_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_tests_and_the_benchmarks_are_not_run_together() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "tests/test_part.py", "benchmarks/"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["tests/test_part.py", "benchmarks/"], "alone"),
+        (["benchmarks/", "-n", "2"], "-n"),
+        (["benchmarks/", "--device", "x"], "'x'"),
+    ],
+)
+def test_what_would_measure_nothing_is_refused(words: list[str], why: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", *words], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 4
-    assert "run the benchmarks alone" in done.stderr
+    assert why in done.stderr
