@@ -47,16 +47,19 @@ def _gradients(
     return (
         (_like(alpha, x0) * noised).to(x0.dtype) if wanted[0] else None,
         (_like(sigma, x0) * noised).to(eps.dtype) if wanted[1] else None,
-        _summed(x0 * noised, alpha) if wanted[2] else None,
-        _summed(eps * noised, sigma) if wanted[3] else None,
+        _summed(x0, noised, alpha) if wanted[2] else None,
+        _summed(eps, noised, sigma) if wanted[3] else None,
         of_anchor,
         None,
     )
 
 
-def _summed(values: Float[Tensor, "b *n"], like: Float[Tensor, "b *l"]) -> Float[Tensor, "b *l"]:
-    """The sum over what a coefficient multiplies."""
-    return values.reshape(*like.shape, -1).sum(-1).to(like.dtype)
+def _summed(
+    x: Float[Tensor, "b *n"], grad: Float[Tensor, "b *n"], like: Float[Tensor, "b *l"]
+) -> Float[Tensor, "b *l"]:
+    """x . grad over what a coefficient multiplies, in float32 at least."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return (x.to(wide) * grad.to(wide)).reshape(*like.shape, -1).sum(-1).to(like.dtype)
 
 
 def _like(coefficient: Float[Tensor, "b *l"], x: Float[Tensor, "b *n"]) -> Float[Tensor, "b *m"]:

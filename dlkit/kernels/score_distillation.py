@@ -81,7 +81,7 @@ def score_distillation_gradients(
     """
     loss, scale = _loss(x, x0_teacher, x0_fake, mask, mu, weight, reduction, sample_weight)
     wanted = (True, not detach_scores, not detach_scores)
-    return (loss, *_gradients(x, x0_teacher, x0_fake, scale, torch.ones_like(loss), mu, *wanted))
+    return loss, *_gradients(x, x0_teacher, x0_fake, scale, torch.ones_like(loss), mu, *wanted)  # type: ignore[return-value]
 
 
 @torch.no_grad()
@@ -175,9 +175,7 @@ class _ScoreDistillation(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # the weight's dependence on the states is left out
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        of_x, of_teacher, of_fake = (
-            wanted and not (ctx.detach_scores and at) for at, wanted in enumerate(ctx.needs_input_grad[:3])
-        )
-        saved = (each.detach() for each in ctx.saved_tensors)
-        found = _gradients(*saved, grad_loss, ctx.mu, of_x, of_teacher, of_fake)
+        wanted = [asked and not (ctx.detach_scores and at) for at, asked in enumerate(ctx.needs_input_grad[:3])]
+        args: tuple[Any, ...] = (*(each.detach() for each in ctx.saved_tensors), grad_loss, ctx.mu, *wanted)
+        found = _gradients(*args)
         return (*found, None, None, None, None, None, None)
