@@ -9,13 +9,16 @@ FROZEN := pyproject.toml constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 # One thread a process: on shared cores OpenMP's spinning threads cost more than they bring.
-TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/.cache/inductor"
+CACHE := TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/.cache/inductor"
+TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(CACHE)
+BENCH_ENV := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 HF_HUB_OFFLINE=1 $(CACHE)
+STORE ?=
 
-.PHONY: help demo test slow plugins lint types bench docs clean
+.PHONY: help demo test slow plugins lint types bench bench-quick bench-scaling docs clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: .venv/.core ## distil the demo teacher and write a report to OUT (demo-out)
 	OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 $(BIN)/dlkit demo --out $(OUT)
@@ -36,8 +39,16 @@ lint: .venv/.dev ## check style and formatting
 types: .venv/.test .venv/.dev ## check types
 	$(BIN)/pyright
 
-bench: .venv/.test ## run the benchmarks
-	$(TEST_ENV) $(BIN)/pytest -q benchmarks -o addopts= --benchmark-only
+bench: .venv/.test ## run the benchmarks (ten minutes); STORE=1 keeps the run in docs/results
+	$(BENCH_ENV) $(BIN)/pytest -q benchmarks/ --json .cache/bench.json
+	$(if $(STORE),$(BIN)/python -m benchmarks.results .cache/bench.json)
+
+bench-quick: .venv/.test ## run small benchmarks (one minute), which must reach 70 % of their bars
+	$(BENCH_ENV) $(BIN)/pytest -q benchmarks/ --quick
+
+bench-scaling: .venv/.test ## measure how cost grows with work; STORE=1 keeps it too
+	$(BENCH_ENV) $(BIN)/python -m benchmarks.scaling --json .cache/scaling.json
+	$(if $(STORE),$(BIN)/python -m benchmarks.results .cache/scaling.json)
 
 docs: .venv/.docs ## build the site into site/
 	$(BIN)/zensical build --clean

@@ -1,7 +1,6 @@
-"""DiffuSeq's scores of many samples beside nltk, called pair by pair, in one process: `make bench`."""
+"""DiffuSeq's scores of many samples, beside a program that calls nltk pair by pair."""
 
 import random
-from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -13,23 +12,23 @@ from dlkit.metrics import get
 from dlkit.metrics._base import Cases
 from dlkit.metrics._mbr import mbr
 
-SOURCES, SAMPLES, COMPARED = 2500, 10, 3
+SAMPLES, COMPARED = 10, 3
 
 Scores = tuple[list[list[str]], float, float, float]
 
 
-def corpus() -> list[list[str]]:
+def corpus(sources: int) -> list[list[str]]:
     """For each source variants of one sentence of 12 words, as a model's samples are: some words differ, or lack."""
     rng = random.Random(0)
     vocabulary = [f"word{k}" for k in range(5000)]
     frequency = [1 / (k + 1) for k in range(5000)]
-    noise = iter(rng.choices(vocabulary, frequency, k=SOURCES * SAMPLES * 20))
+    noise = iter(rng.choices(vocabulary, frequency, k=sources * SAMPLES * 20))
 
     def variant(words: list[str]) -> str:
         changed = [word if rng.random() > 0.2 else next(noise) for word in words]
         return " ".join(changed[: 12 - rng.randrange(3)])
 
-    sentences = [[next(noise) for _ in range(12)] for _ in range(SOURCES)]
+    sentences = [[next(noise) for _ in range(12)] for _ in range(sources)]
     return [[variant(words) for _ in range(SAMPLES)] for words in sentences]
 
 
@@ -63,11 +62,17 @@ def dlkit_metrics(hypotheses: list[list[str]]) -> Scores:
     return mbr(hypotheses), get("self_bleu")().score(few), get("div_4")().score(few), get("dist_1")().score(cases)
 
 
-@pytest.mark.benchmark(group=f"MBR, self-BLEU, div-4 and dist-1 of {SOURCES} sources with {SAMPLES} samples")
-@pytest.mark.parametrize("scores", [pair_by_pair, dlkit_metrics])
-def test_scores_of_samples(benchmark, scores: Callable[[list[list[str]]], Scores]):
-    hypotheses = corpus()
-    chosen, *numbers = benchmark.pedantic(scores, [hypotheses], rounds=1 if scores is pair_by_pair else 3)
-    expected_choice, *expected = dlkit_metrics(hypotheses)
+def test_scores_of_samples(versus, quick):
+    sources = 50 if quick else 120
+    hypotheses = corpus(sources)
+    chosen, *numbers = dlkit_metrics(hypotheses)
+    expected_choice, *expected = pair_by_pair(hypotheses)
     assert chosen == expected_choice
     assert numbers == pytest.approx(expected, abs=1e-12)
+    versus(
+        f"MBR, self-BLEU, div-4 and dist-1, {sources} sources of {SAMPLES} samples",
+        ours=lambda: dlkit_metrics(hypotheses),
+        reference=lambda: pair_by_pair(hypotheses),
+        bar=8.0,
+        note="nltk pair by pair",
+    )

@@ -159,7 +159,7 @@ def test_every_ready_recipe_is_described() -> None:
 @pytest.mark.parametrize("source", blocks("sh"))
 def test_commands_exist(source: str) -> None:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in source.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         words = list(itertools.dropwhile(lambda word: "=" in word or word in ("do", "|"), words))

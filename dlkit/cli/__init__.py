@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from dlkit.cli import checkpoints, parts, runs, texts  # noqa: F401 - they register their commands
+from dlkit.cli import bench, checkpoints, parts, runs, texts  # noqa: F401 - they register their commands
 from dlkit.cli._app import app
 from dlkit.errors import Notice, UserError
 

@@ -6,13 +6,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.kernels.best_token import ELEMENTS, best_token
+from dlkit.kernels.best_token import best_token
 
 Metric = Literal["l2", "cosine"]
 
 
 def nearest_token(
-    x: Float[Tensor, "*n d"], table: Float[Tensor, "v d"], *, metric: Metric = "l2", elements: int = ELEMENTS
+    x: Float[Tensor, "*n d"], table: Float[Tensor, "v d"], *, metric: Metric = "l2", elements: int | None = None
 ) -> Int[Tensor, "*n"]:
     """argmin_v |x - table_v|^2 = argmax_v (x . table_v - |table_v|^2 / 2), the first one on ties.
 
@@ -22,7 +22,7 @@ def nearest_token(
         x: states.
         table: one row for each token.
         metric: what near means.
-        elements: numbers compared at once, and at least those of one state.
+        elements: see :func:`dlkit.kernels.best_token.best_token`.
     """
     rows = table.detach().float()
     if metric == "cosine":

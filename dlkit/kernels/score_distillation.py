@@ -1,11 +1,13 @@
 """The score-distillation loss of SiD, DMD and Diff-Instruct, with its gradients in closed form."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
+
+from dlkit.kernels._twin import twin
 
 Weight = Literal["l1", "none"]
 Reduction = Literal["mean", "token_mean", "sum"]
@@ -43,6 +45,9 @@ def score_distillation(
     (masked tokens of the sample), ``sum`` b. Arithmetic is done in float32 or better; float64 stays float64. A sample
     without masked positions counts as zero. There is no second derivative.
 
+    Compiled, the forward pass reads the three states once, and the backward pass reads them and writes what gradients
+    are wanted, already times the gradient of the loss; nothing as large is kept in between.
+
     Args:
         x: the student's output e.
         x0_teacher: the teacher's posterior mean at the noised x.
@@ -57,6 +62,29 @@ def score_distillation(
 
 
 @torch.no_grad()
+def score_distillation_gradients(
+    x: Float[Tensor, "b l d"],
+    x0_teacher: Float[Tensor, "b l d"],
+    x0_fake: Float[Tensor, "b l d"],
+    mask: Bool[Tensor, "b l"],
+    *,
+    mu: float,
+    weight: Weight = "l1",
+    reduction: Reduction = "mean",
+    detach_scores: bool = False,
+    sample_weight: Float[Tensor, "b *l"] | None = None,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "b l d"], Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None]:
+    """The loss of :func:`score_distillation` and dL/dx, dL/dx0_teacher, dL/dx0_fake, without a graph.
+
+    For callers that take the gradients through one network after the other. With ``detach_scores`` the last two are
+    None. Each gradient has the type of what it is the gradient of; arguments are those of :func:`score_distillation`.
+    """
+    loss, scale = _loss(x, x0_teacher, x0_fake, mask, mu, weight, reduction, sample_weight)
+    wanted = (True, not detach_scores, not detach_scores)
+    return (loss, *_gradients(x, x0_teacher, x0_fake, scale, torch.ones_like(loss), mu, *wanted))
+
+
+@torch.no_grad()
 def sample_scale(
     x: Float[Tensor, "b l d"],
     x0_teacher: Float[Tensor, "b l d"],
@@ -67,48 +95,89 @@ def sample_scale(
 ) -> Float[Tensor, "b _ 1"]:
     """What multiplies the sum over a sample: its weight over its share of the reduction; float32 or better."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    keep = mask[..., None].to(wide)
-    tokens = keep.sum((1, 2), keepdim=True).clamp_min(1.0)
-    scale = torch.ones_like(tokens) if sample_weight is None else sample_weight.to(wide).reshape(len(x), -1, 1)
+    distance = (x.to(wide) - x0_teacher.to(wide)).abs().sum(-1)
+    return _scale(distance, mask.to(wide), x.shape[-1], weight, reduction, sample_weight)[..., None]
+
+
+def _scale(
+    distance: Float[Tensor, "b l"],
+    keep: Float[Tensor, "b l"],
+    width: int,
+    weight: Weight,
+    reduction: Reduction,
+    sample_weight: Float[Tensor, "b *l"] | None,
+) -> Float[Tensor, "b _"]:
+    """The same of |x - x0_teacher|_1 of each position."""
+    tokens = keep.sum(1, keepdim=True).clamp_min(1.0)
+    scale = torch.ones_like(tokens) if sample_weight is None else sample_weight.to(keep).reshape(len(keep), -1)
     if weight == "l1":
-        distance = ((x.to(wide) - x0_teacher.to(wide)).abs() * keep).sum((1, 2), keepdim=True)
-        scale = scale / (distance / (tokens * x.shape[-1])).clamp_min(_SMALLEST_L1)
-    divisor = {"mean": tokens * x.shape[-1], "token_mean": tokens, "sum": torch.ones_like(tokens)}[reduction]
-    return scale / (divisor * len(x))
+        scale = scale / ((distance * keep).sum(1, keepdim=True) / (tokens * width)).clamp_min(_SMALLEST_L1)
+    divisor = {"mean": tokens * width, "token_mean": tokens, "sum": torch.ones_like(tokens)}[reduction]
+    return scale / (divisor * len(keep))
+
+
+@twin
+def _loss(
+    x: Float[Tensor, "b l d"],
+    x0_teacher: Float[Tensor, "b l d"],
+    x0_fake: Float[Tensor, "b l d"],
+    mask: Bool[Tensor, "b l"],
+    mu: float,
+    weight: Weight,
+    reduction: Reduction,
+    sample_weight: Float[Tensor, "b *l"] | None,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "b l"]]:
+    """The loss, and what multiplies each position's share of it."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    keep, x, teacher, fake = mask.to(wide), x.to(wide), x0_teacher.to(wide), x0_fake.to(wide)
+    d = teacher - fake
+    share = (d * ((1.0 - mu) * d + (fake - x))).sum(-1)
+    distance = (x - teacher).abs().sum(-1)  # over the same range as the line above, so that one pass gives both
+    scale = keep * _scale(distance, keep, x.shape[-1], weight, reduction, sample_weight)
+    return (scale * share).sum(), scale
+
+
+@twin
+def _gradients(
+    x: Float[Tensor, "b l d"],
+    x0_teacher: Float[Tensor, "b l d"],
+    x0_fake: Float[Tensor, "b l d"],
+    scale: Float[Tensor, "b l"],
+    grad_loss: Float[Tensor, ""],
+    mu: float,
+    of_x: bool,
+    of_teacher: bool,
+    of_fake: bool,
+) -> tuple[Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None]:
+    """The three gradients, times that of the loss."""
+    wide, factor = scale.dtype, (scale * grad_loss)[..., None]
+    fake = x0_fake.to(wide)
+    d, r = x0_teacher.to(wide) - fake, fake - x.to(wide)
+    pull = 2.0 * (1.0 - mu) * d + r
+    grad_x = (-factor * d).to(x.dtype) if of_x else None
+    grad_teacher = (factor * pull).to(x0_teacher.dtype) if of_teacher else None
+    grad_fake = (factor * (d - pull)).to(x0_fake.dtype) if of_fake else None
+    return grad_x, grad_teacher, grad_fake
 
 
 class _ScoreDistillation(torch.autograd.Function):
-    """One pass forward that also forms the three gradients, so that backward is a multiplication."""
+    """Each pass reads the states; between them one number for each position is kept."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        x: Tensor,
-        x0_teacher: Tensor,
-        x0_fake: Tensor,
-        mask: Tensor,
-        mu: float,
-        weight: Weight,
-        reduction: Reduction,
-        detach_scores: bool,
-        sample_weight: Tensor | None,
-    ) -> Tensor:
-        dtypes = x.dtype, x0_teacher.dtype, x0_fake.dtype
-        wide = torch.promote_types(x.dtype, torch.float32)
-        x, x0_teacher, x0_fake = x.to(wide), x0_teacher.to(wide), x0_fake.to(wide)
-        keep = mask[..., None].to(wide)
-        d, r = (x0_teacher - x0_fake) * keep, (x0_fake - x) * keep
-        scale = sample_scale(x, x0_teacher, mask, weight, reduction, sample_weight)
-        pull = 2.0 * (1.0 - mu) * d + r
-        loss = (scale * d * ((1.0 - mu) * d + r)).sum()
-        grad_x = (-scale * d).to(dtypes[0])
-        grad_teacher = None if detach_scores else (scale * pull).to(dtypes[1])
-        grad_fake = None if detach_scores else (scale * (d - pull)).to(dtypes[2])
-        ctx.save_for_backward(grad_x, grad_teacher, grad_fake)  # type: ignore[arg-type]
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        x, x0_teacher, x0_fake, mask, mu, weight, reduction, detach_scores, sample_weight = args
+        states = x.detach(), x0_teacher.detach(), x0_fake.detach()
+        loss, scale = _loss(*states, mask, mu, weight, reduction, sample_weight)
+        ctx.save_for_backward(x, x0_teacher, x0_fake, scale)
+        ctx.mu, ctx.detach_scores = mu, detach_scores
         return loss
 
     @staticmethod
-    @once_differentiable  # the stored gradients know nothing of what they were made from
-    def backward(ctx: FunctionCtx, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        scaled = (None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors)  # type: ignore[attr-defined]
-        return (*scaled, None, None, None, None, None, None)
+    @once_differentiable  # the weight's dependence on the states is left out
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        of_x, of_teacher, of_fake = (
+            wanted and not (ctx.detach_scores and at) for at, wanted in enumerate(ctx.needs_input_grad[:3])
+        )
+        saved = (each.detach() for each in ctx.saved_tensors)
+        found = _gradients(*saved, grad_loss, ctx.mu, of_x, of_teacher, of_fake)
+        return (*found, None, None, None, None, None, None)

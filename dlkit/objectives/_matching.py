@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.kernels.denoising_mse import denoising_mse
 from dlkit.kernels.score_distillation import Reduction, score_distillation
 from dlkit.kernels.score_distillation import Weight as KernelWeight
 from dlkit.objectives._base import Needs, Noised, Objective, Roles, Terms
-from dlkit.objectives._terms import denoising
 
 Weight = Literal["l1", "snr", "kl", "kl_sigma2", "none"]
 
@@ -25,7 +25,7 @@ class Matching(Objective):
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms: ...
 
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
-        return {"denoising": denoising(roles.fake_score(fake).x0, fake.x0, fake.cond.mask).mean()}
+        return {"denoising": denoising_mse(roles.fake_score(fake).x0, fake.x0, fake.cond.mask).mean()}
 
     def matched(
         self,

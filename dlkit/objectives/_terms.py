@@ -1,23 +1,11 @@
 """Terms that objectives share: pure functions of tensors."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dlkit.kernels.denoising_mse import denoising_mse
 from dlkit.spaces._base import TokenSpace
-
-
-def denoising(
-    x0: Float[Tensor, "b l d"], target: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"]
-) -> Float[Tensor, " b"]:
-    """Denoising score matching (DLM-One eq. 3 with gamma_t = 1): mean over masked elements of (x0 - target)^2.
-
-    One number for each sample, float32 or better.
-    """
-    keep = mask[..., None]
-    squared = (x0.to(target.dtype) - target).square() * keep
-    return squared.sum((1, 2)) / (keep.sum((1, 2)) * target.shape[-1]).clamp_min(1)
 
 
 def wide(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -42,9 +30,7 @@ def token_error(
 
     One number for each sample, float32 or better; the target's tokens are its likeliest ones.
     """
-    tokens = space.logits(target.detach()).argmax(-1)
-    error = F.cross_entropy(wide(space.logits(x0)).transpose(1, 2), tokens, reduction="none")
-    return per_sample(error, mask)
+    return per_sample(space.cross_entropy(x0, space.likeliest(target)), mask)
 
 
 def fitted(
@@ -55,7 +41,7 @@ def fitted(
     tokens: float,
 ) -> dict[str, Float[Tensor, ""]]:
     """The square error to a target and, with weight ``tokens``, the error of its tokens; means over the batch."""
-    terms = {"regression": denoising(x0, target, mask).mean()}
+    terms = {"regression": denoising_mse(x0, target, mask).mean()}
     if tokens:
         terms["tokens"] = tokens * token_error(x0, target, mask, space).mean()
     return terms

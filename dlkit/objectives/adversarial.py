@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from dlkit import discriminators
 from dlkit.discriminators._base import Head, WithCondition
+from dlkit.kernels.adversarial_bce import adversarial_bce
 from dlkit.objectives import register
 from dlkit.objectives._base import Needs, Noised, Objective, Roles, Terms
 from dlkit.objectives._terms import per_sample, wide
@@ -115,7 +116,7 @@ def critic_loss(logits: Float[Tensor, "b *l"], real: bool, loss: Loss) -> Float[
     sign, logits = (1.0 if real else -1.0), wide(logits)
     match loss:
         case "non_saturating":
-            return F.softplus(-sign * logits)
+            return adversarial_bce(logits, real)
         case "hinge":
             return F.relu(1 - sign * logits)
         case "least_squares":
@@ -127,7 +128,7 @@ def generator_loss(logits: Float[Tensor, "b *l"], loss: Loss) -> Float[Tensor, "
     logits = wide(logits)
     match loss:
         case "non_saturating":
-            return F.softplus(-logits)
+            return adversarial_bce(logits, True)
         case "hinge":
             return -logits
         case "least_squares":

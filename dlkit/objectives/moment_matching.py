@@ -1,10 +1,10 @@
 """Moment matching distillation, alternating form."""
 
+from dlkit.kernels.denoising_mse import denoising_mse
 from dlkit.kernels.score_distillation import Reduction
 from dlkit.objectives import register
 from dlkit.objectives._base import Noised, Roles, Terms
 from dlkit.objectives._matching import Matching, Weight
-from dlkit.objectives._terms import denoising
 
 
 @register(
@@ -35,6 +35,6 @@ class MomentMatching(Matching):
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
         critic, teacher = roles.fake_score(fake).x0, roles.teacher(fake, graph=False).x0.to(fake.x0.dtype)
         return {
-            "denoising": denoising(critic, fake.x0, fake.cond.mask).mean(),
-            "teacher": denoising(critic, teacher, fake.cond.mask).mean(),
+            "denoising": denoising_mse(critic, fake.x0, fake.cond.mask).mean(),
+            "teacher": denoising_mse(critic, teacher, fake.cond.mask).mean(),
         }

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from dlkit.kernels.denoising_mse import denoising_mse
 from dlkit.objectives import register
 from dlkit.objectives._base import Needs, Noised, Objective, Roles, Terms
-from dlkit.objectives._terms import denoising
 
 
 @register(
@@ -38,7 +38,7 @@ class Reflow(Objective):
 
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
         assert fake.target is not None  # promised by needs.data
-        return {"reflow": denoising(fake.x0, fake.target, fake.cond.mask).mean()}
+        return {"reflow": denoising_mse(fake.x0, fake.target, fake.cond.mask).mean()}
 
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
         return {}

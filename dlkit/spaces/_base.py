@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dlkit.errors import UserError
+from dlkit.kernels.cross_entropy import cross_entropy
 from dlkit.kernels.nearest_token import Metric
 from dlkit.part import Part
 
@@ -78,6 +79,14 @@ class TokenSpace(nn.Module):
     @abstractmethod
     def logits(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l v"]:
         """How well each token fits each clean state."""
+
+    def likeliest(self, x: Float[Tensor, "b l d"]) -> Int[Tensor, "b l"]:
+        """argmax of the logits, the first one on ties."""
+        return self.logits(x.detach()).argmax(-1)
+
+    def cross_entropy(self, x: Float[Tensor, "b l d"], ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        """-log softmax(logits(x))[id] of every position, float32 or better. It can be differentiated once."""
+        return cross_entropy(self.logits(x).flatten(0, 1), ids.flatten()).view_as(ids)
 
     @abstractmethod
     def mean(self, logits: Float[Tensor, "b l v"]) -> Float[Tensor, "b l d"]:

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from dlkit.kernels.best_token import best_token
+from dlkit.kernels.linear_cross_entropy import linear_cross_entropy
 from dlkit.spaces import register
 from dlkit.spaces._base import Space
 from dlkit.spaces._table import TableSpace
@@ -42,6 +44,12 @@ class EmbeddingSpace(TableSpace):
     def logits(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l v"]:
         """x E^T + bias."""
         return self.lm_head(x)
+
+    def likeliest(self, x: Float[Tensor, "b l d"]) -> Int[Tensor, "b l"]:
+        return best_token(x, self.table, self.lm_head.bias)
+
+    def cross_entropy(self, x: Float[Tensor, "b l d"], ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        return linear_cross_entropy(x.flatten(0, 1), self.table, self.lm_head.bias, ids.flatten()).view_as(ids)
 
 
 @register(

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.kernels.linear_cross_entropy import linear_cross_entropy
 from dlkit.spaces import register
 from dlkit.spaces._base import Space
 from dlkit.spaces._table import TableSpace
@@ -53,6 +54,10 @@ class UnitNormSpace(TableSpace):
         these logits trusts a state.
         """
         return SHARPNESS * x @ self.table.to(x.dtype).T
+
+    def cross_entropy(self, x: Float[Tensor, "b l d"], ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        table = self.table.to(x.dtype)
+        return linear_cross_entropy(SHARPNESS * x.flatten(0, 1), table, None, ids.flatten()).view_as(ids)
 
     def evidence(
         self, x_t: Float[Tensor, "b l d"], alpha: Float[Tensor, "b *m"], sigma: Float[Tensor, "b *m"]

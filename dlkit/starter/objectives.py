@@ -4,9 +4,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from dlkit.kernels.denoising_mse import denoising_mse
 from dlkit.objectives import register
 from dlkit.objectives._base import Needs, Noised, Objective, Roles, Terms
-from dlkit.objectives._terms import denoising
 
 
 @register("starter", description="DMD's gradient as a regression", paper="Yin et al. 2024 (arXiv 2311.18828)")
@@ -24,7 +24,7 @@ class Starter(Objective):
     def generator_terms(self, roles: Roles, fake: Noised) -> Terms:
         gap = roles.teacher(fake, graph=False).x0 - roles.fake_score(fake, graph=False).x0
         target = (fake.x0 + self.step * gap).detach()
-        return {"starter": denoising(fake.x0, target, fake.cond.mask).mean() / 2}
+        return {"starter": denoising_mse(fake.x0, target, fake.cond.mask).mean() / 2}
 
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
-        return {"denoising": denoising(roles.fake_score(fake).x0, fake.x0, fake.cond.mask).mean()}
+        return {"denoising": denoising_mse(roles.fake_score(fake).x0, fake.x0, fake.cond.mask).mean()}

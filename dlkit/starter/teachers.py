@@ -3,7 +3,6 @@
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
@@ -26,5 +25,5 @@ class Starter(TeacherFamily):
         cond = Condition(embedded, batch.mask)
         x_t = denoiser.process.q_sample(embedded, batch.t, batch.normal("eps_t"), cond)
         x0 = denoiser.predict(x_t, batch.t, cond).x0
-        tokens = F.cross_entropy(denoiser.space.logits(x0).mT, batch.ids, reduction="none")
+        tokens = denoiser.space.cross_entropy(x0, batch.ids)
         return {"mse": (embedded - x0).square().mean((1, 2)), "tokens": self.token_weight * tokens.mean(1)}

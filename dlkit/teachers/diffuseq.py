@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from dlkit.denoiser import Denoiser
 from dlkit.diffusion.condition import Condition
@@ -68,14 +66,12 @@ class Diffuseq(TeacherFamily):
         x_t = cond.apply(noised(process, x_start, batch))
         found = denoiser.predict(x_t, batch.t, cond, to=denoiser.learned).value
         lowest = (batch.t <= process.noise_schedule.t_min)[:, None, None]
-        logits = rearrange(space.logits(x_start), "b l v -> (b l) v")
-        nll = F.cross_entropy(logits, batch.ids.flatten(), reduction="none")
         end = torch.ones_like(batch.t)
         target = torch.where(lowest, x_mean, x_start)
         wanted = process.convert(target, x_t, batch.t, "x0", denoiser.learned)
         terms = {
             "mse": (wanted - found).square().mean((1, 2)),
-            "decoder_nll": nll.view_as(batch.ids).mean(1),
+            "decoder_nll": space.cross_entropy(x_start, batch.ids).mean(1),
             "tT": process.network_input(process.alpha(end, x_start) * x_start, end).square().mean((1, 2)),
         }
         if space.mean_embed is not None:

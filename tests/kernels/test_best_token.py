@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dlkit.kernels import best_token as module
 from dlkit.kernels.best_token import best_token
 from live_memory import LiveMemory
 
@@ -34,9 +35,55 @@ def test_of_nothing() -> None:
     assert best_token(torch.zeros(0, 3, 2), torch.zeros(5, 2), torch.zeros(5)).shape == (0, 3)
 
 
-def test_small_inputs_are_not_compared_all_at_once_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes, addmm = [], torch.addmm
-    monkeypatch.setattr(torch, "addmm", lambda *args: sizes.append(out := addmm(*args)) or out)
-    best_token(torch.randn(3, 4, 2), torch.randn(5, 2), torch.zeros(5))
-    assert sum(len(scores) for scores in sizes) == 12
-    assert max(len(scores) for scores in sizes) < 12
+def test_small_inputs_are_not_compared_all_at_once_either() -> None:
+    x, table, bias = torch.randn(3, 4, 2), torch.randn(5, 2), torch.zeros(5)
+    with LiveMemory() as memory:
+        best_token(x, table, bias)
+    assert memory.largest < 12 * 5
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every search is one that looks for the place of the highest score afterwards."""
+    monkeypatch.setattr(module, "LARGE", 0)
+
+
+@few
+@given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 10**6), st.integers(1, 200))
+def test_looking_for_the_place_afterwards_changes_nothing(n: int, v: int, seed: int, elements: int) -> None:
+    """Small whole numbers, whose sums are exact, with many ties: the first of equals either way."""
+    generator = torch.Generator().manual_seed(seed)
+    x, table, bias = (torch.randint(-2, 3, shape, generator=generator).float() for shape in ((n, 2), (v, 2), (v,)))
+    wanted = (x @ table.T + bias).argmax(1)
+    assert torch.equal(best_token(x, table, bias, elements=elements), wanted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LARGE", 0)
+        assert torch.equal(best_token(x, table, bias, elements=elements), wanted)
+
+
+@pytest.mark.usefixtures("large")
+def test_then_no_more_is_held_either() -> None:
+    x, table, bias = torch.zeros(60, 1), torch.zeros(50, 1), torch.zeros(50)
+    with LiveMemory() as memory:
+        assert not best_token(x, table, bias, elements=100).any()
+    assert memory.largest <= 100
+
+
+def test_a_state_that_is_not_a_number_still_has_a_token() -> None:
+    x = torch.tensor([[torch.nan], [torch.inf], [-torch.inf]])
+    assert best_token(x, torch.tensor([[1.0], [-1.0], [2.0]]), torch.zeros(3)).clamp(0, 2).shape == (3,)
+
+
+def test_autocast_does_not_coarsen_it() -> None:
+    table = torch.tensor([[100.0], [100.1]])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert best_token(torch.ones(1, 1), table, torch.zeros(2)).tolist() == [1]
+
+
+@pytest.mark.compile
+@pytest.mark.slow
+@pytest.mark.usefixtures("large")
+def test_it_can_be_a_part_of_a_graph() -> None:
+    x, table, bias = torch.randn(9, 4), torch.randn(50, 4), torch.randn(50)
+    graph = torch.compile(best_token, fullgraph=True)
+    assert torch.equal(graph(x, table, bias, elements=60), best_token(x, table, bias))

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from dlkit.kernels.score_distillation import Reduction, Weight, score_distillation
+from dlkit.kernels.score_distillation import (
+    Reduction,
+    Weight,
+    score_distillation,
+    score_distillation_gradients,
+)
 
 WEIGHTS: tuple[Weight, ...] = ("l1", "none")
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "token_mean", "sum")
@@ -245,3 +250,36 @@ def test_a_second_derivative_is_refused() -> None:
     (grad,) = torch.autograd.grad(ours(data) ** 2, data.x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_the_gradients_without_a_graph(detach: bool) -> None:
+    data = case()
+    settings = {"mu": 1.2, "sample_weight": data.sample_weight, "detach_scores": detach}
+    loss, *grads = score_distillation_gradients(*data.tensors(), data.mask, **settings)  # type: ignore[arg-type]
+    assert not loss.requires_grad
+    wanted = ours(data, detach=detach)
+    assert_close(loss, wanted.detach())
+    assert_close(grads, list(torch.autograd.grad(wanted, data.tensors(), allow_unused=True)))
+    assert (grads[1] is None) is (grads[2] is None) is detach
+
+
+def test_only_what_is_asked_for_gets_a_gradient() -> None:
+    data = case()
+    ours(Case(data.x, data.x0_teacher.detach(), data.x0_fake.detach(), data.mask, data.sample_weight)).backward()
+    assert data.x.grad is not None and data.x0_teacher.grad is None and data.x0_fake.grad is None
+
+
+@pytest.mark.compile
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_the_compiled_twin(dtype: torch.dtype, weight: Weight, agrees) -> None:
+    def loss(x: Tensor, x0_teacher: Tensor, x0_fake: Tensor, mask: Tensor, factor: Tensor) -> Tensor:
+        return score_distillation(x, x0_teacher, x0_fake, mask, mu=1.2, weight=weight, sample_weight=factor)
+
+    small = case(dtype)
+    agrees(loss, (*small.tensors(), small.mask, small.sample_weight))
+    for b, l, d in ((2, 9, 16), (5, 3, 33)):
+        states = [torch.randn(b, l, d).to(dtype).requires_grad_() for _ in range(3)]
+        agrees(loss, (*states, torch.rand(b, l) < 0.7, torch.rand(b)))

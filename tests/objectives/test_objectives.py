@@ -15,10 +15,11 @@ from torch.testing import assert_close
 from dlkit.denoiser import Prediction
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.processes.gaussian import GaussianProcess
+from dlkit.kernels.denoising_mse import denoising_mse
 from dlkit.kernels.score_distillation import score_distillation
 from dlkit.objectives._base import Noised, Objective
 from dlkit.objectives._matching import Weight, split_weight
-from dlkit.objectives._terms import denoising, per_sample
+from dlkit.objectives._terms import per_sample
 from dlkit.objectives.adversarial import Adversarial, Loss, critic_loss, generator_loss
 from dlkit.objectives.diff_instruct import DiffInstruct
 from dlkit.objectives.dmd import Dmd
@@ -116,7 +117,7 @@ def test_the_critic_of_sid_denoises_generated_text() -> None:
 
 def test_denoising_without_generated_positions_is_zero() -> None:
     x = torch.ones(2, 3, 4)
-    assert denoising(x, 2 * x, torch.tensor([[False] * 3, [True, False, False]])).tolist() == [0.0, 1.0]
+    assert denoising_mse(x, 2 * x, torch.tensor([[False] * 3, [True, False, False]])).tolist() == [0.0, 1.0]
 
 
 def test_adversarial_terms() -> None:
@@ -230,8 +231,8 @@ def test_fisher_is_the_squared_gap() -> None:
 def test_moment_matching_pulls_the_critic_to_text_and_teacher() -> None:
     fake = noised()
     terms = MomentMatching().critic_terms(LinearRoles(), fake, None)
-    assert_close(terms["denoising"], denoising(0.8 * fake.x_t, fake.x0, MASK).mean())
-    assert_close(terms["teacher"], denoising(0.8 * fake.x_t, 0.5 * fake.x_t, MASK).mean())
+    assert_close(terms["denoising"], denoising_mse(0.8 * fake.x_t, fake.x0, MASK).mean())
+    assert_close(terms["teacher"], denoising_mse(0.8 * fake.x_t, 0.5 * fake.x_t, MASK).mean())
 
 
 @pytest.mark.parametrize("objective", [Dmd(), DiffInstruct(), FDistill(), MomentMatching()])

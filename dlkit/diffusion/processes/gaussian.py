@@ -14,6 +14,7 @@ from dlkit import schedules
 from dlkit.diffusion.condition import Condition
 from dlkit.diffusion.parameterization import TARGETS, Level, Target
 from dlkit.diffusion.processes import register
+from dlkit.kernels.noising import noising
 from dlkit.part import Part, part_of
 from dlkit.schedules._base import Schedule, VarianceExploding, VariancePreserving
 
@@ -146,6 +147,9 @@ class GaussianProcess(Part):
         cond: Condition | None = None,
     ) -> Float[Tensor, "b *n"]:
         """m + alpha (x0 - m) + sigma eps; with a condition its given positions stay as they are in the anchor."""
+        if self.mean is None:
+            anchor, mask = (None, None) if cond is None else (cond.anchor, cond.mask)
+            return noising(x0, eps, self.noise_schedule.alpha(t), self.noise_schedule.sigma(t), anchor, mask)
         alpha = self.alpha(t, x0)
         x_t = self._shifted(alpha * x0 + self.sigma(t, x0) * eps, 1.0 - alpha)
         return x_t if cond is None else cond.apply(x_t)

@@ -6,9 +6,9 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from dlkit.kernels.denoising_mse import denoising_mse
 from dlkit.objectives import register
 from dlkit.objectives._base import Needs, Noised, Objective, Roles, Terms
-from dlkit.objectives._terms import denoising
 
 
 @register(
@@ -36,7 +36,7 @@ class Sim(Objective):
         return {"sim": implicit_matching(fake.x0, roles.teacher(fake).x0, x0_fake, fake.cond.mask, self.c)}
 
     def critic_terms(self, roles: Roles, fake: Noised, real: Noised | None) -> Terms:
-        return {"denoising": denoising(roles.fake_score(fake).x0, fake.x0, fake.cond.mask).mean()}
+        return {"denoising": denoising_mse(roles.fake_score(fake).x0, fake.x0, fake.cond.mask).mean()}
 
 
 def implicit_matching(

@@ -1,0 +1,152 @@
+"""A row of the table: ours beside a reference, in turns."""
+
+import gc
+from typing import Any
+
+import torch
+
+from benchmarks.measure import LONG, Limits, Ratio, Work, finish, garbage_kept, rounds_of, seconds
+
+QUICK_SHARE = 0.7
+"""What part of a bar a quick run must reach."""
+
+
+class Versus:
+    """One row of the table for each call: a ratio, its bar, and how far from the machine's limit it is.
+
+    A bar that is missed fails the test. On a GPU, and for bf16 on a CPU that lacks it, bars are told and not held.
+
+    Attributes:
+        missed: a line for each bar that was missed.
+    """
+
+    def __init__(self, benchmark: Any, run: dict[str, Any], quick: bool, device: torch.device) -> None:
+        self.benchmark, self.run, self.quick, self.device = benchmark, run, quick, device
+        benchmark._mode = "versus"  # used, even if numbers alone are compared
+        self.missed: list[str] = []
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        ours: Work,
+        reference: Work,
+        bar: float | None = None,
+        rounds: int = 7,
+        scale: float = 1.0,
+        bytes: float | None = None,
+        flops: float | None = None,
+        bf16: bool = False,
+        note: str = "",
+    ) -> Ratio:
+        """Reference, ours, reference, ours, ...: the ratio of their median times.
+
+        Args:
+            name: of the row.
+            ours, reference: both are called before anything is timed.
+            bar: how many times faster ours must be; None if the ratio is only told.
+            rounds: at least so many, see :func:`benchmarks.measure.rounds_of`.
+            scale: of the reference's time: 2000 where it is one of 2,000 equal steps.
+            bytes: that ours must read and write; flops: that it must do. Counted from shapes.
+            bf16: whether it computes in bf16.
+            note: a few words for the table.
+        """
+        one_round = self._warm(reference) + self._warm(ours)
+        count = rounds_of(rounds, one_round, self.quick)
+        ratio = self._rounds(name, ours, reference, scale, count)
+        held = bar is not None and self._holds(bf16)
+        if held and ratio.ratio < bar * self._share():  # type: ignore[operator]
+            again = self._rounds(name, ours, reference, scale, count)
+            ratio = Ratio(ratio.times + again.times, ratio.reference_times + again.reference_times)
+        least = Limits(**self.run["limits"]).seconds(bytes, flops, bf16)
+        row = {
+            "name": name,
+            "unit": "s",
+            "ours": ratio.ours,
+            "reference": ratio.reference,
+            "ratio": ratio.ratio,
+            "low": ratio.low,
+            "high": ratio.high,
+            "bar": bar,
+            "bytes": bytes,
+            "flops": flops,
+            "bf16": bf16,
+            "limit_share": least and least / ratio.ours,
+            "note": note,
+            "times": ratio.times,
+            "reference_times": ratio.reference_times,
+        }
+        self._add(row, held, lower=False)
+        return ratio
+
+    def compare(
+        self,
+        name: str,
+        *,
+        ours: float,
+        reference: float,
+        bar: float | None = None,
+        lower: bool = True,
+        unit: str = "MB",
+        bf16: bool = False,
+        note: str = "",
+    ) -> float:
+        """A ratio ours / reference of two numbers that were measured elsewhere.
+
+        Args:
+            bar: the ratio must be at most this if ``lower``, else at least.
+            unit: of both numbers; MB are counted from bytes.
+        """
+        size = 1e6 if unit == "MB" else 1.0
+        row = {
+            "name": name,
+            "unit": unit,
+            "ours": ours / size,
+            "reference": reference / size,
+            "ratio": ours / reference,
+            "bar": bar,
+            "lower": lower,
+            "bf16": bf16,
+            "note": note,
+        }
+        self._add(row, bar is not None and self._holds(bf16), lower)
+        return ours / reference
+
+    def _holds(self, bf16: bool) -> bool:
+        return self.device.type == "cpu" and (not bf16 or self.run["bf16"])
+
+    def _share(self) -> float:
+        return QUICK_SHARE if self.quick else 1.0
+
+    def _warm(self, work: Work) -> float:
+        """Twice, unless once takes long: what compiles at the first call is ready at the second."""
+        took = seconds(work, self.device)
+        return took if took > LONG and self.quick else seconds(work, self.device)
+
+    def _rounds(self, name: str, ours: Work, reference: Work, scale: float, count: int) -> Ratio:
+        """pytest-benchmark times ours, and asks for the reference before each of its rounds."""
+        times: list[float] = []
+
+        def before() -> None:
+            gc.collect()
+            times.append(scale * seconds(reference, self.device))
+            gc.collect()
+
+        def timed() -> None:
+            ours()
+            finish(self.device)
+
+        self.benchmark.name, self.benchmark._mode = name, None  # one of its rows for each of ours
+        with garbage_kept():
+            self.benchmark.pedantic(timed, setup=before, rounds=count, iterations=1)
+        return Ratio(list(self.benchmark.stats.stats.data), times)
+
+    def _add(self, row: dict[str, Any], held: bool, lower: bool) -> None:
+        """Put a row into the run; a bar that it misses is told after the test, so that its other rows come too."""
+        bar, share = row["bar"], self._share()
+        wanted = None if bar is None else bar / share if lower else bar * share
+        missed = held and not (row["ratio"] <= wanted if lower else row["ratio"] >= wanted)
+        self.run["rows"].append(row | {"held": held, "missed": missed})
+        if missed:
+            side = "most" if lower else "least"
+            self.missed.append(f"{row['name']}: ratio {row['ratio']:.3g}, must be at {side} {wanted:.3g}")

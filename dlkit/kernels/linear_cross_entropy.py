@@ -1,0 +1,111 @@
+"""Cross-entropy of tokens that a table reads in states, without the logits [n, v]."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from dlkit.kernels._tiles import shape_of_tile
+
+
+def linear_cross_entropy(
+    x: Float[Tensor, "n d"],
+    table: Float[Tensor, "v d"],
+    bias: Float[Tensor, " v"] | None,
+    ids: Int[Tensor, " n"],
+    *,
+    elements: int | None = None,
+) -> Float[Tensor, " n"]:
+    """-log softmax(x table^T + bias)[id] of every row, in float32 or better.
+
+    With y = x table^T + bias, each row's loss is log sum_v exp(y_v) - y_id, whose gradient for y is p - e_id with
+    p = exp(y - log sum exp y). Logits are made a tile at a time, in the forward pass and again in the backward pass;
+    between the two one number for each row is kept. There is no second derivative.
+
+    Products are made in the type of ``x``, under autocast in its type, and summed in float32 at least. The gradients
+    are those of the sum over rows, each times what stands before it: PyTorch's own ``linear_cross_entropy`` (2.13),
+    which is as frugal, has one loss for all rows, so that no row could have a weight of its own afterwards.
+
+    Args:
+        x: states.
+        table: one row for each token, of the type of ``x`` but for autocast.
+        bias: one number for each token, or None.
+        ids: the tokens.
+        elements: logits held at once; None is what suits the device.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, table, bias = x.to(dtype), table.to(dtype), None if bias is None else bias.to(dtype)
+    return _LinearCrossEntropy.apply(x, table, bias, ids, elements)  # type: ignore[return-value]
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Forward: log-sum-exp over tiles. Backward: the same tiles once more, and their share of each gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, table: Tensor, bias: Tensor | None, ids: Tensor, elements: int | None) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        total, own = x.new_full((len(x),), -torch.inf, dtype=wide), x.new_zeros(len(x), dtype=wide)
+        with torch.autocast(x.device.type, enabled=False):
+            for rows, tokens, logits in _tiles(x, table, bias, elements):
+                logits = logits.to(wide)
+                place, here = _place(ids[rows], tokens)
+                own[rows] += torch.where(here, logits.gather(1, place)[:, 0], 0.0)
+                total[rows] = torch.logaddexp(total[rows], logits.logsumexp(1))
+        ctx.save_for_backward(x, table, bias, ids, total)
+        ctx.elements = elements
+        return total - own
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, table, bias, ids, total = ctx.saved_tensors
+        of_x, of_table, of_bias, *_ = (
+            torch.zeros_like(each, dtype=total.dtype) if wanted else None
+            for each, wanted in zip((x, table, bias), ctx.needs_input_grad, strict=False)
+        )
+        with torch.autocast(x.device.type, enabled=False):
+            for rows, tokens, logits in _tiles(x, table, bias, ctx.elements):
+                slope = logits.to(total.dtype).sub_(total[rows, None]).exp_().mul_(grad[rows, None])
+                place, here = _place(ids[rows], tokens)
+                slope.scatter_add_(1, place, torch.where(here, -grad[rows], 0.0)[:, None])
+                if of_bias is not None:
+                    of_bias[tokens] += slope.sum(0)
+                slope = slope.to(x.dtype)
+                if of_x is not None:
+                    _add_product(of_x[rows], slope, table[tokens])
+                if of_table is not None:
+                    _add_product(of_table[tokens], slope.T, x[rows])
+        return (*(None if g is None else g.to(x.dtype) for g in (of_x, of_table, of_bias)), None, None)
+
+
+def _tiles(
+    x: Tensor, table: Tensor, bias: Tensor | None, elements: int | None
+) -> Iterator[tuple[slice, slice, Float[Tensor, "r c"]]]:
+    """Which rows and which tokens, and their logits."""
+    rows, tokens = shape_of_tile(len(x), len(table), x.device, elements)
+    for first in range(0, len(table), tokens):
+        these = slice(first, min(first + tokens, len(table)))
+        for start in range(0, len(x), rows):
+            some = slice(start, min(start + rows, len(x)))
+            if bias is None:
+                yield some, these, x[some] @ table[these].T
+            else:
+                yield some, these, torch.addmm(bias[these], x[some], table[these].T)
+
+
+def _place(ids: Tensor, tokens: slice) -> tuple[Tensor, Tensor]:
+    """The column of each row's own token, and whether it is among these."""
+    place = ids - tokens.start
+    here = (place >= 0) & (place < tokens.stop - tokens.start)
+    return place.clamp(0, tokens.stop - tokens.start - 1)[:, None], here
+
+
+def _add_product(to: Tensor, a: Tensor, b: Tensor) -> None:
+    if to.dtype == a.dtype:
+        to.addmm_(a, b)
+    else:
+        to += a @ b
