@@ -1,5 +1,6 @@
 """Space + process + backbone = a denoiser, the only face of a model that objectives and samplers see."""
 
+import contextlib
 import copy
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dlkit.diffusion.processes.gaussian import GaussianProcess
 from dlkit.spaces._base import TokenSpace
 
 X0: AbstractSet[str] = frozenset({"x0"})
+LOWER = (torch.bfloat16, torch.float16)
 _M = TypeVar("_M", bound=nn.Module)
 
 
@@ -51,9 +53,11 @@ class Denoiser(nn.Module):
 
     Attributes:
         schedule: the weights of a schedule that learns, else None.
+        lower: the type that the backbone computes in where it is not its own; see :meth:`compute_in`.
     """
 
     schedule: nn.Module | None
+    lower: torch.dtype | None = None
 
     def __init__(
         self, space: TokenSpace, process: GaussianProcess, backbone: nn.Module, prediction: Source = "x0"
@@ -65,6 +69,28 @@ class Denoiser(nn.Module):
         self.prediction: Source = prediction
         if process.learns_mean:
             space.learn_mean()
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Let the backbone compute in bf16 or fp16 as under autocast, its matrices rounded once; or in fp32 again.
+
+        Nothing else is rounded: states, schedule, table, logits that are turned into states, and in the backbone norms,
+        buffers such as rotary rates, and the layers that it names ``full_precision``. So it is what a network that is
+        trained under autocast has seen. What was rounded stays so in fp32.
+
+        Raises:
+            ValueError: the type is another.
+        """
+        if dtype not in LOWER and dtype != torch.float32:
+            raise ValueError(f"a network computes in float32, bfloat16 or float16, not {dtype}")
+        kept = {
+            id(part.get_submodule(name))
+            for part in self.backbone.modules()
+            for name in getattr(part, "full_precision", ())
+        }
+        for part in self.backbone.modules():
+            if isinstance(part, nn.Linear) and id(part) not in kept:
+                part.to(dtype)
+        self.lower = dtype if dtype in LOWER else None
 
     @property
     def learned(self) -> Target:
@@ -167,7 +193,9 @@ class Denoiser(nn.Module):
         clock = lambda t: process.noise_schedule.network_time(t).to(wide)  # noqa: E731
         more = {} if self_cond is None else {"self_cond": self_cond}
         more |= {} if end is None else {"end": clock(end)}
-        output, features = self.backbone(process.network_input(x_t, t, cond), clock(t), taps, **more)
+        lower = contextlib.nullcontext() if self.lower is None else torch.autocast(x_t.device.type, self.lower)
+        with lower:
+            output, features = self.backbone(process.network_input(x_t, t, cond), clock(t), taps, **more)
         if not getattr(self.backbone, "residual", False):
             return output, features, None
         return output[..., : -x_t.shape[-1]], features, output[..., -x_t.shape[-1] :]

@@ -29,7 +29,7 @@ class Guided(Denoiser):
 
     def __init__(self, denoiser: Denoiser, scale: float, null_id: int) -> None:
         super().__init__(denoiser.space, denoiser.process, denoiser.backbone, denoiser.prediction)
-        self.scale, self.null_id = scale, null_id
+        self.scale, self.null_id, self.lower = scale, null_id, denoiser.lower
 
     def forward(
         self,

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 GOLDEN = 0x9E3779B97F4A7C15
+INVERSE = pow(GOLDEN, -1, 1 << 64)
 LARGE = 1 << 18
 _MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 Word = int | Int[Tensor, ""]
@@ -62,8 +63,11 @@ def hash64(text: str) -> int:
 def _words(word: Word, index: Int[Tensor, " b"], count: int) -> Int[Tensor, "b n"]:
     other = word * 3 + 1 if isinstance(word, Tensor) else _signed(word * 3 + 1)
     key = _mix(_mix(index.long() * _signed(GOLDEN) + word) ^ other)
-    counter = torch.arange(1, count + 1, device=index.device, dtype=torch.int64) * _signed(GOLDEN)
-    return _mix(key[:, None] + counter)
+    # key + j golden, as golden (key / golden + j) modulo 2^64: compiled code takes a product of j with a constant for a
+    # place in memory, whose overflow is undefined, and got it wrong
+    start = key * _signed(INVERSE)
+    counter = torch.arange(1, count + 1, device=index.device, dtype=torch.int64)
+    return _mix((start[:, None] + counter) * _signed(GOLDEN))
 
 
 def uniform(word: Word, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:

@@ -11,6 +11,8 @@ class Backbone(Part):
     """Settings of a network: a module ``forward(x [b l d], time [b], taps) -> (output [b l d], features or None)``.
 
     What the output is, ``model.prediction`` says: x0, eps, v, score, velocity, or a state whose logits are meant.
+    The type of its matrices may be lower than that of the state: see :meth:`dlkit.denoiser.Denoiser.compute_in`, which
+    leaves the layers alone that are named in its attribute ``full_precision``.
     A module may have more to it, and says so by attributes that are True:
 
         own_logits        the output is [b l v]: logits over the vocabulary

@@ -85,6 +85,7 @@ class PlaidBackbone(Layered):
 
     own_logits = True
     self_conditions = True
+    full_precision = ("output_linear",)
 
     def __init__(self, spec: "PlaidSpec", dim: int, vocab_size: int) -> None:
         super().__init__()

@@ -175,7 +175,7 @@ class Protocol(Scoring):
             guidance=guidance,
             device=device_name(model.device),
             threads=torch.get_num_threads(),
-            precision=str(model.denoiser.space.like.dtype).removeprefix("torch."),
+            precision=model.precision,
             reference_text=settled.reference_text,
             metrics=metric_definitions(more_metrics, model.architecture.is_conditional),
             settings=metric_settings(more_metrics, model.architecture.is_conditional),

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from dlkit.errors import Notice, UserError
 from dlkit.generator.folder import RECIPE, model_folder, read_config
 from dlkit.generator.one_step import OneStepGenerator
@@ -18,15 +20,15 @@ from dlkit.teachers._sniff import family_of, readable, sniff
 _T = TypeVar("_T")
 
 
-def load(path: str | Path, device: str = "cpu") -> Teacher | OneStepGenerator:
-    """Whichever kind of model the folder holds; an official checkpoint is a teacher."""
+def load(path: str | Path, device: str = "cpu", *, dtype: torch.dtype | None = None) -> Teacher | OneStepGenerator:
+    """Whichever kind of model the folder holds; an official checkpoint is a teacher. See :meth:`TextModel.to`."""
     if official_family(path) is not None:
-        return load_teacher(path, device)
+        return load_teacher(path, device, dtype=dtype)
     kind = read_config(model_folder(path)).get("kind")
     kinds = {"teacher": Teacher, "student": OneStepGenerator}
     if kind not in kinds:
         raise UserError(f"{path}: config.json names no known kind of model ({kind!r}); known: {', '.join(kinds)}")
-    return kinds[kind].from_pretrained(path, device)
+    return kinds[kind].from_pretrained(path, device, dtype=dtype)
 
 
 def official_family(path: str | Path) -> TeacherFamily | None:
@@ -95,12 +97,13 @@ def guarded(family: TeacherFamily, what: str, call: Callable[..., _T], *given: A
         ) from error
 
 
-def load_teacher(path: str | Path, device: str = "cpu", **options: Any) -> Teacher:
+def load_teacher(path: str | Path, device: str = "cpu", *, dtype: torch.dtype | None = None, **options: Any) -> Teacher:
     """A teacher from its folder, or from an official checkpoint of any family: a run folder of DiffuSeq, say.
 
     Args:
         path: of the folder or file.
         device: where its weights go.
+        dtype: what it computes in, see :meth:`TextModel.to`.
         options: for an official checkpoint, see :class:`dlkit.teachers._base.ReadOptions`. What the user should know of
             it is a :class:`dlkit.errors.Notice`.
 
@@ -110,13 +113,13 @@ def load_teacher(path: str | Path, device: str = "cpu", **options: Any) -> Teach
     if options.get("family") is None and official_family(path) is None:
         if options:
             raise UserError(f"{path} is no official checkpoint; {', '.join(options)} can only be said of one")
-        return Teacher.from_pretrained(path, device)
+        return Teacher.from_pretrained(path, device, dtype=dtype)
     teacher, found = read_official(path, ReadOptions(**options))
     for warning in found.warnings:
         warnings.warn(warning, Notice, stacklevel=2)
-    return teacher.to(device)
+    return teacher.to(device, dtype=dtype)
 
 
-def load_student(path: str | Path, device: str = "cpu") -> OneStepGenerator:
-    """A student from its folder. Raises ``UserError`` as :meth:`TextModel.from_pretrained` does."""
-    return OneStepGenerator.from_pretrained(path, device)
+def load_student(path: str | Path, device: str = "cpu", *, dtype: torch.dtype | None = None) -> OneStepGenerator:
+    """A student from its folder, as :meth:`TextModel.from_pretrained` reads it. Raises ``UserError`` as that does."""
+    return OneStepGenerator.from_pretrained(path, device, dtype=dtype)

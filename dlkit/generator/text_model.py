@@ -19,19 +19,19 @@ from dlkit.data.sequences import merge_source
 from dlkit.data.tokenizer import Tokenizer
 from dlkit.decoders._base import Decoder
 from dlkit.denoiser import Denoiser
-from dlkit.diffusion.codes import choosing, taken_in_turn
-from dlkit.diffusion.condition import Condition
+from dlkit.diffusion.codes import taken_in_turn
 from dlkit.errors import UserError
 from dlkit.files import atomic_folder, write_json
 from dlkit.generator.architecture import Architecture
 from dlkit.generator.folder import RECIPE, WEIGHTS, aliases, model_folder, read_model
+from dlkit.generator.writing import FEW, Captured, CompiledNetwork, Rows, Writing, has_compiler, size_for
 from dlkit.guidance import guided
 from dlkit.metrics._base import Sequences
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.part import from_spec, plugins_of
 from dlkit.randomness import Stream, hash64
 from dlkit.recipe import Recipe
-from dlkit.samplers._base import Noise, Observer, Sampler
+from dlkit.samplers._base import Observer, Sampler
 
 _T = TypeVar("_T")
 BATCH, NUMBERS = 256, 2**27  # texts written at once, and numbers that a state of them may have: 512 MB in fp32
@@ -55,15 +55,31 @@ class TextModel:
         self.tokenizer = tokenizer
         self.architecture = architecture
         self.recipe = recipe
+        self._graphs: dict[tuple[Any, ...], Captured | CompiledNetwork] = {}
 
     @property
     def device(self) -> torch.device:
         return self.denoiser.space.device
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the weights."""
-        self.denoiser.to(device)
+    def to(self, device: str | torch.device | None = None, *, dtype: torch.dtype | None = None) -> Self:
+        """Move the weights, and choose what the network computes in: float32, bfloat16 or float16.
+
+        Everything but the network's matrix products stays as precise as ever, see
+        :meth:`dlkit.denoiser.Denoiser.compute_in`. Matrices are rounded for good: read the folder again to go back.
+
+        Raises:
+            ValueError: another type.
+        """
+        if device is not None:
+            self.denoiser.to(device)
+        if dtype is not None:
+            self.denoiser.compute_in(dtype)
         return self
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in: ``float32``, ``bfloat16`` or ``float16``."""
+        return str(self.denoiser.lower or self.denoiser.space.like.dtype).removeprefix("torch.")
 
     def default_sampler(self, steps: int | None) -> Sampler:
         """The sampler used when none is named."""
@@ -159,6 +175,7 @@ class TextModel:
         batch_size: int | None = None,
         decoder: str | dict[str, Any] | Decoder | None = None,
         guidance: float = 1.0,
+        compile: bool = False,
         observe: Observer | None = None,
     ) -> list[list[list[int]]]:
         """The tokens of all generated positions, padding included; without sources one list of them.
@@ -178,37 +195,81 @@ class TextModel:
             decoder: name or settings; None is the model's own.
             guidance: w of classifier-free guidance, see :class:`dlkit.guidance.Guided`; 1 is none, anything else makes
                 a second network call of each.
+            compile: run compiled code, kept for later calls with the same settings: up to four network calls as one
+                graph with their noise, rounding and tokens (:meth:`captured`), of more the network alone. Texts are
+                written in batches of one size, a power of two where ``batch_size`` is None. Compiling takes from
+                seconds to minutes; rounding may differ in the last bit. Without a compiler a notice says so.
             observe: called after each network call, see :class:`dlkit.samplers._base.Sampler`.
 
         Raises:
             UserError: as :meth:`generate`.
         """
-        batch_size = self.at_once(batch_size)
-        if num_samples < 1 or batch_size < 1:
-            raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
-        chosen, denoiser = self.choose_sampler(sampler, steps), self.guided(guidance)
-        reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
+        most = self.at_once(batch_size)
+        if num_samples < 1 or most < 1:
+            raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {most}")
+        way = self._way(steps, sampler, decoder, guidance)
         sources = self._checked(sources)
-        rows, masks = self._encode(sources)
-        keys = sample_keys(sources, num_samples)
-        codes = chosen.starts
-        starts = sample_starts(sources, num_samples, codes or 1, seed)
-        wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
+        rows = self._rows(sources, num_samples, seed, way.sampler.starts)
+        writer: Writing | CompiledNetwork | Captured = way
+        if compile and len(rows) and has_compiler(self.device.type):
+            writer = self._compiled(
+                way, guidance, most if batch_size else size_for(len(rows), most), observe is not None
+            )
         written: list[list[int]] = []
-        for part in torch.arange(len(wanted)).split(batch_size):
-            ids, mask = rows[wanted[part]].to(self.device), masks[wanted[part]].to(self.device)
-            own = keys[part].to(self.device)
-            cond = self.condition(ids, mask)
-            noise = _noise(Stream(seed, "generate"), own, (ids.shape[1], denoiser.space.dim))
-            if codes is not None:
-                noise = _beginning(noise, starts[part].to(self.device), codes)
-            x = chosen.sample(denoiser, cond, noise, observe)
-            written += _where(self.read(x, own, seed, reader), mask)
+        for part in torch.arange(len(rows)).split(most):
+            some = rows.taken(part).to(self.device)
+            written += _where(writer.write(some, seed, observe), some.mask)
         return _grouped(written, num_samples)
 
-    def condition(self, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Condition:
-        """What is given of texts with these tokens; nothing where the model writes without a source."""
-        return Condition(self.denoiser.space.embed(ids) if self.architecture.is_conditional else None, mask)
+    def captured(
+        self,
+        batch_size: int = 1,
+        *,
+        steps: int | None = None,
+        sampler: str | dict[str, Any] | Sampler | None = None,
+        decoder: str | dict[str, Any] | Decoder | None = None,
+        guidance: float = 1.0,
+    ) -> Captured:
+        """Noise, network calls, rounding and tokens as one compiled graph: (ids, mask, keys, seed) -> ids.
+
+        :meth:`encode` makes ids and mask, :func:`sample_keys` the keys. It is what ``compile=True`` runs for up to four
+        network calls; the other arguments are those of :meth:`generate_tokens`.
+
+        Raises:
+            UserError: as :meth:`generate_tokens`, or there are more network calls, or no compiler.
+        """
+        way = self._way(steps, sampler, decoder, guidance)
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {batch_size}")
+        if way.calls > FEW:
+            raise UserError(f"{way.calls} network calls are too many for one graph, which takes {FEW}; set steps={FEW}")
+        if not has_compiler(self.device.type):
+            raise UserError("captured: there is no compiler here; install one (g++, say), or use generate")
+        graph = self._compiled(way, guidance, batch_size, False)
+        assert isinstance(graph, Captured)
+        return graph
+
+    def _way(self, steps: int | None, sampler: Any, decoder: Any, guidance: float) -> Writing:
+        chosen, denoiser = self.choose_sampler(sampler, steps), self.guided(guidance)
+        reader: Decoder = self.architecture.decoder if decoder is None else from_spec(decoders.registry, decoder)
+        return Writing(denoiser, chosen, reader, self.architecture.is_conditional)
+
+    def _compiled(self, way: Writing, guidance: float, size: int, observed: bool) -> Captured | CompiledNetwork:
+        """Compiled code for this way of writing, made once."""
+        kind = CompiledNetwork if observed or way.calls > FEW else Captured
+        weights = tuple(
+            (each.data_ptr(), each._version) for each in self.denoiser.parameters()
+        )  # of which it has copies
+        key = (kind, size, guidance, self.precision, weights, str(way.sampler.spec()), str(way.decoder.spec()))
+        if key not in self._graphs:
+            self._graphs[key] = kind(way, size)
+        return self._graphs[key]
+
+    def _rows(self, sources: Sequence[str], num_samples: int, seed: int, codes: int | None) -> Rows:
+        ids, mask = self.encode(sources)
+        keys, starts = sample_keys(sources, num_samples), sample_starts(sources, num_samples, codes or 1, seed)
+        wanted = torch.arange(len(sources)).repeat_interleave(num_samples)
+        return Rows(ids[wanted], mask[wanted], keys, starts)
 
     def read(
         self, x: Float[Tensor, "b l d"], keys: Int[Tensor, " b"], seed: int = 0, decoder: Decoder | None = None
@@ -236,7 +297,7 @@ class TextModel:
             raise UserError("sources must be a list of texts, not one text; write [text]")
         return sources
 
-    def _encode(self, sources: Sequence[str]) -> tuple[Int[Tensor, "n l"], Tensor]:
+    def encode(self, sources: Sequence[str]) -> tuple[Int[Tensor, "n l"], Bool[Tensor, "n l"]]:
         """Rows with the sources laid out, and where they are free: everywhere, if nothing is given."""
         arch, tok = self.architecture, self.tokenizer
         if not arch.is_conditional:
@@ -307,23 +368,13 @@ class TextModel:
             self.write(temporary, dtype)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, device: str = "cpu") -> Self:
-        """Read a model folder, or the run folder that holds one.
+    def from_pretrained(cls, path: str | Path, device: str = "cpu", *, dtype: torch.dtype | None = None) -> Self:
+        """Read a model folder, or the run folder that holds one; see :meth:`to`.
 
         Raises:
             UserError: the folder is missing, of another kind, incomplete or damaged.
         """
-        return cls(*read_model(model_folder(path), cls.kind)).to(device)
-
-
-def _noise(stream: Stream, keys: Int[Tensor, " b"], shape: tuple[int, ...]) -> Noise:
-    """The draws of the samples with these keys."""
-    return lambda k: stream.at(k).normal(keys, *shape)
-
-
-def _beginning(noise: Noise, starts: Int[Tensor, " b"], codes: int) -> Noise:
-    """The same draws, but for the first, which chooses the given codes."""
-    return lambda k: noise(k) if k else choosing(noise(0), starts, codes)
+        return cls(*read_model(model_folder(path), cls.kind)).to(device, dtype=dtype)
 
 
 def sample_keys(sources: Sequence[str], num_samples: int) -> Int[Tensor, " n"]:
