@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dlkit.backbones._layers import Recompute, recompute
 from dlkit.errors import UserError
+from dlkit.kernels._twin import compiled, has_compiler
 from dlkit.recipe import Optimizer, Run
 
 Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
@@ -68,6 +69,7 @@ class TorchEngine:
     def __init__(self, run: Run) -> None:
         self.device = pick_device(run.device)
         self.precision, self.memory, self.compile = run.precision, run.memory, run.compile
+        compiled(run.compile != "nothing")
 
     def setup(self, module: nn.Module) -> nn.Module:
         return module.to(self.device)
@@ -79,7 +81,7 @@ class TorchEngine:
                 f"run.memory={self.memory}: a {type(network).__name__} cannot compute its layers again; "
                 "set run.memory=fast"
             )
-        if self.compile == "networks":
+        if self.compile == "networks" and has_compiler(self.device.type):
             network.compile()
 
     def optimizer(self, parameters: Parameters, settings: Optimizer, lr: float) -> torch.optim.Optimizer:

@@ -63,6 +63,7 @@ def _plan(plan: UpdatePlan, warmup: int) -> str:
     named = [name for name, settings in PLANS.items() if UpdatePlan(**settings) == plan]
     turn = f"{count} critic update{'s' * (count > 1)} on fresh samples, then the generator on "
     turn += "those of the last" if plan.share_samples else "fresh ones"
+    turn += ", from the same predictions" if plan.share_predictions else ""
     first = f"{warmup} critic updates first; " if warmup else ""
     return first + turn + (f" ({named[0]})" if named else "")
 

@@ -1,5 +1,6 @@
 """What a training step computes, keeps and waits for."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from dlkit.errors import UserError
+from dlkit.kernels._twin import compiled, is_compiled
 from dlkit.objectives._base import Noised
 from dlkit.objectives._terms import added
 from dlkit.recipe import Recipe
@@ -93,6 +95,13 @@ def test_a_fit_is_the_same_whatever_is_kept(data: Path, tmp_path: Path) -> None:
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
             assert_close(one, two, rtol=1e-6, atol=1e-7)
+
+
+@pytest.fixture
+def compiled_kernels_off() -> Iterator[None]:
+    """As it was when the test is over: a Recipe speaks for the whole process."""
+    with compiled(False):
+        yield
 
 
 FORWARDS = {  # of one network, where a gradient to the inputs and one to the weights count as much as a forward pass
@@ -215,3 +224,44 @@ def test_what_waits_is_noticed() -> None:
         for wait in (lambda: float(x[0]), lambda: x[x > 1], lambda: bool((x > 0).all()), lambda: torch.equal(x, x)):
             with pytest.raises(AssertionError, match="waits for the device"):
                 wait()
+
+
+@pytest.mark.slow
+@pytest.mark.compile
+@pytest.mark.parametrize("what", ["kernels", "networks"])
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_compiled_steps_have_the_same_gradients(
+    what: str, memory: str, teacher: Path, data: Path, tmp_path: Path, compiled_kernels_off: None
+) -> None:
+    """Two steps: none of them toggles ``requires_grad``, so nothing is compiled for a third kind of call."""
+    run = {"memory": memory}
+    eager = gradients(stage_of(teacher, data, tmp_path / "eager", adv=True, run=run), steps=2)
+    stage = stage_of(teacher, data, tmp_path / "compiled", adv=True, run={**run, "compile": what})
+    stage.step(0)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        stage.step(1)
+    for ours, theirs in zip(gradients(stage, 0), eager, strict=True):
+        for one, two in zip(ours, theirs, strict=True):
+            assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_a_recipe_turns_compiled_kernels_on_and_off(compiled_kernels_off: None) -> None:
+    for what in ("kernels", "nothing", "networks"):
+        tiny.TorchEngine(tiny.recipe(run={"compile": what}).run)
+        assert is_compiled() == (what != "nothing")
+
+
+def test_without_a_compiler_networks_run_as_they_are(
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_kernels_off: None
+) -> None:
+    monkeypatch.setattr("dlkit.training.engine.has_compiler", lambda device: False)
+    stage = stage_of(teacher, data, tmp_path / "run", run={"compile": "networks"})
+    assert stage.networks.student.backbone._compiled_call_impl is None
+
+
+def test_a_network_that_cannot_compute_again_is_refused(tmp_path: Path) -> None:
+    engine = tiny.TorchEngine(tiny.recipe(run={"memory": "low"}).run)
+    with pytest.raises(
+        UserError, match="run.memory=low: a Linear cannot compute its layers again; set run.memory=fast"
+    ):
+        engine.prepare(torch.nn.Linear(2, 2), learns=True)
