@@ -20,19 +20,12 @@ import torch
 from benchmarks import results
 from benchmarks.about import about
 from benchmarks.measure import CPU, FEW, LONG, Work, garbage_kept, seconds
-from benchmarks.networks import BASE, DIM, SMALL, Size, denoiser, student, teacher, texts
-from dlkit import recipes
-from dlkit.data.pairs import Pair, write_split
+from benchmarks.networks import BASE, DIM, SMALL, Size, denoiser, stage, student, teacher, texts
 from dlkit.diffusion.condition import Condition
 from dlkit.errors import UserError
 from dlkit.kernels.linear_cross_entropy import linear_cross_entropy
 from dlkit.kernels.nearest_token import nearest_token
 from dlkit.samplers.ancestral import Ancestral
-from dlkit.training.distill import Distiller
-from dlkit.training.engine import TorchEngine
-from dlkit.training.folder import RunFolder
-from dlkit.training.progress import Reporter
-from dlkit.training.stage import StageRun
 
 MODELS: dict[str, Size] = {
     "BERT-tiny": (2, 128, 2, 512),
@@ -77,20 +70,10 @@ AXES: dict[str, tuple[Any, ...]] = {
 
 def distillation(point: Point, folder: Path) -> Work:
     """One iteration of Algorithm 1, SiD and adversary: a critic's update and a generator's."""
-    words = point.length // 2 - 3
-    sources, targets = (texts(64, words, point.vocab, seed) for seed in (0, 1))
-    for split in ("train", "valid"):
-        pairs = [Pair(source, (target,)) for source, target in zip(sources, targets, strict=True)]
-        write_split(folder / f"data/{split}.jsonl", pairs)
-    changes = [f"batch_size={point.batch}", "run.device=cpu", "run.precision=fp32"]
-    recipe = recipes.get("dlm_one_qqp").with_settings(changes)
-    model = teacher(*MODELS[point.model], point.vocab, point.length)
-    run = RunFolder(folder / "run", "distill", recipe, {}, resume=False)
-    engine, quiet = TorchEngine(recipe.run), Reporter(quiet=True)
-    stage = StageRun(Distiller(recipe, model, folder / "data", engine, 0, run, quiet), 0, None)
-    stage.prepare()
+    made = teacher(*MODELS[point.model], point.vocab, point.length)
+    begun = stage(made, folder, [f"batch_size={point.batch}"])
     steps = iter(range(1000))
-    return lambda: stage.step(next(steps))
+    return lambda: begun.step(next(steps))
 
 
 def teacher_steps(point: Point, folder: Path) -> Work:

@@ -259,9 +259,7 @@ def test_without_a_compiler_networks_run_as_they_are(
     assert stage.networks.student.backbone._compiled_call_impl is None
 
 
-def test_a_network_that_cannot_compute_again_is_refused(tmp_path: Path) -> None:
+def test_a_network_that_cannot_compute_again_is_refused() -> None:
     engine = tiny.TorchEngine(tiny.recipe(run={"memory": "low"}).run)
-    with pytest.raises(
-        UserError, match="run.memory=low: a Linear cannot compute its layers again; set run.memory=fast"
-    ):
+    with pytest.raises(UserError, match=r"run\.memory=low: a Linear cannot compute its layers again; set"):
         engine.prepare(torch.nn.Linear(2, 2), learns=True)
