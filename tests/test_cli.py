@@ -451,6 +451,11 @@ def test_sample_takes_decoders(sample: Run) -> None:
     assert cold == fine(sample("--decoder", "linear_head")).out != hot
 
 
+def test_sample_in_bf16(sample: Run) -> None:
+    low, wide = (fine(sample("--precision", name)).out.splitlines() for name in ("bf16", "fp32"))
+    assert len(low) == len(wide) > 0
+
+
 def test_sample_reads_standard_input(sample: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
@@ -488,6 +493,7 @@ def test_sample_takes_samplers(sampler: str, sample: Run) -> None:
         (["--guidance", 2], "guidance=2: this teacher was never trained without its sources; train one with fit."),
         (["--guidance", "inf"], "guidance must be a finite number, not inf; 1 is none"),
         (["--sampler", "one_step"], "samplers 'one_step': steps: Input should be less than or equal to 1"),
+        (["--precision", "fp8"], "--precision fp8: give fp32 or bf16"),
         (["--model", "nowhere"], "nowhere does not exist"),
         (["--input", "nowhere"], "cannot read nowhere: No such file or directory"),
     ],
@@ -596,7 +602,7 @@ def test_eval_scores_files(run: Run, world: World, tmp_path: Path) -> None:
         (["--bertscore", "{model: x, depth: 3}"], "unknown key 'depth'"),
         (["--bertscore", "{model"], "--bertscore {model: not a YAML mapping; write '{model: DIR, layer: 9}'"),
         (["--guidance", 2], "guidance=2: this teacher was never trained without its sources"),
-        (["--decodes", "x"], "--steps, --sampler, --decoder, --guidance and --samples say how to write"),
+        (["--decodes", "x"], "--steps, --sampler, --decoder, --guidance, --samples and --precision say how to write"),
     ],
 )
 def test_eval_refuses(args: list[object], words: str, run: Run, world: World) -> None:

@@ -1,7 +1,8 @@
 """What a user holds: saving, loading, writing texts, and one line for each mistake."""
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from dlkit import decoders
 from dlkit.data.tokenizer import Tokenizer, make_tokenizer
-from dlkit.errors import UserError
+from dlkit.errors import Notice, UserError
 from dlkit.generator import (
     Architecture,
     OneStepGenerator,
@@ -22,7 +23,9 @@ from dlkit.generator import (
     load_teacher,
     sample_keys,
     text_model,
+    writing,
 )
+from dlkit.generator.writing import Captured, CompiledNetwork
 from dlkit.metrics._mbr import mbr
 from dlkit.part import from_spec
 from dlkit.recipe import Recipe
@@ -393,3 +396,149 @@ def test_folders_that_are_not_models(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "empty").mkdir()
     told_in_one_line(lambda: load_student(tmp_path / "empty"), "is not a model folder")
     told_in_one_line(lambda: load_teacher(folder), "holds a student, not a teacher; give the folder of a teacher")
+
+
+FLAT: dict[str, Any] = {"vocab_size": 40, "sampler": {"name": "ddim", "steps": 4}}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "diffuseq": {},
+    "plaid": {
+        **{"family": "plaid", "space": {"name": "unit_norm", "dim": 8}, "prediction": "prior_logits"},
+        **{"process": {"name": "gaussian", "schedule": "learned_gamma"}, "layout": "padded"},
+        **{"backbone": {"name": "plaid", "layers": 2, "hidden": 16, "heads": 2}, **FLAT},
+    },
+    "flm": {
+        **{"family": "flm", "space": "one_hot", "prediction": "logits", "layout": "padded"},
+        **{"process": {"name": "gaussian", "schedule": {"name": "token_accuracy", "vocab_size": 40}}},
+        **{"backbone": {"name": "flm", "layers": 2, "hidden": 16, "heads": 2, "cond": 8}, **FLAT},
+    },
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bf16_rounds_matrices_and_nothing_else(family: str, tokenizer: Tokenizer) -> None:
+    model = build(Teacher, tokenizer, **FAMILIES[family])
+    with torch.no_grad():
+        for parameter in model.denoiser.backbone.parameters():  # also those that begin at zero
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    wide, low = copy.deepcopy(model.denoiser), model.to(dtype=torch.bfloat16).denoiser
+    kept = {f"backbone.{name}" for name in getattr(low.backbone, "full_precision", ())}
+    rounded = {f"backbone.{name}" for name, part in low.backbone.named_modules() if isinstance(part, torch.nn.Linear)}
+    assert model.precision == "bfloat16" and rounded > kept
+    for name, tensor in low.state_dict().items():
+        before, lower = wide.state_dict()[name], name.rpartition(".")[0] in rounded - kept
+        assert tensor.dtype == (torch.bfloat16 if lower else before.dtype), name
+        assert torch.equal(tensor, before.to(tensor.dtype)), name
+    x = torch.randn(3, 24, low.space.dim, generator=torch.Generator().manual_seed(2))
+    t, cond = torch.full((3,), 0.6, dtype=torch.float64), None
+    want = frozenset({"x0", "logits"})
+    with torch.inference_mode():
+        one, other = low.predict(x, t, cond, want=want), wide.predict(x, t, cond, want=want)
+        with torch.autocast("cpu", torch.bfloat16):
+            trained = wide.predict(x, t, cond).x0
+    assert one.x0.dtype == torch.float32
+    assert 0.0 < (one.x0 - other.x0).norm() < 0.05 * other.x0.norm()
+    torch.testing.assert_close(one.x0, trained.float(), rtol=1e-2, atol=1e-2)
+    assert model.to(dtype=torch.float32).precision == "float32"
+    assert all(tensor.dtype != torch.bfloat16 for tensor in model.denoiser.state_dict().values())
+
+
+def test_bf16_is_chosen_when_a_model_is_read(folder: Path) -> None:
+    low = load(folder, dtype=torch.bfloat16)
+    assert low.precision == "bfloat16" and load_student(folder).precision == "float32"
+    assert low.denoiser.space.like.dtype == torch.float32
+    together = low.generate_tokens(SOURCES, num_samples=2)
+    assert low.generate_tokens(SOURCES[::-1], num_samples=2, batch_size=3) == together[::-1]
+    low.save_pretrained(folder.parent / "low")  # a folder holds what there is
+    assert load(folder.parent / "low", dtype=torch.bfloat16).generate_tokens(SOURCES, num_samples=2) == together
+    with pytest.raises(ValueError, match=r"not torch\.int8"):
+        low.to(dtype=torch.int8)
+
+
+def test_guidance_is_computed_in_bf16_too(tokenizer: Tokenizer) -> None:
+    teacher = build(Teacher, tokenizer, condition_dropout=0.1).to(dtype=torch.bfloat16)
+    assert teacher.guided(2.0).lower == torch.bfloat16
+    assert teacher.generate(SOURCES, guidance=2.0, steps=2)
+
+
+ALIKE: list[tuple[str, dict[str, Any], type]] = [
+    ("student", {}, Captured),
+    ("student", {"steps": 2}, Captured),
+    ("student", {"sampler": {"name": "one_step", "codes": 7}}, Captured),
+    ("student", {"decoder": {"name": "logits", "temperature": 2.0, "top_k": 20, "top_p": 0.9}}, Captured),
+    ("teacher", {"steps": 6}, CompiledNetwork),
+    ("teacher", {"steps": 6, "sampler": {"name": "ancestral", "rounding": True}}, CompiledNetwork),
+    ("teacher", {"steps": 6, "sampler": "dpm_solver_pp_2m"}, CompiledNetwork),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.compile
+@pytest.mark.parametrize(("kind", "options", "way"), ALIKE, ids=str)
+def test_compiled_texts_are_the_same(kind: str, options: dict, way: type, request: pytest.FixtureRequest) -> None:
+    model: TextModel = request.getfixturevalue(kind)
+    for seed in (5, 6):  # of two seeds the graph is the same
+        expected = model.generate_tokens(SOURCES, num_samples=3, seed=seed, **options)
+        assert model.generate_tokens(SOURCES, num_samples=3, seed=seed, compile=True, **options) == expected
+    made = list(model._graphs.values())[-1]
+    assert type(made) is way and made.size == 16
+    assert model.generate_tokens(SOURCES[:1], num_samples=13, seed=6, compile=True, **options)  # 16 hold these too
+    assert list(model._graphs.values())[-1] is made
+    if way is CompiledNetwork:
+        return
+    graph = model.captured(16, **options)
+    assert graph is made
+    ids, mask = model.encode(SOURCES)
+    found = graph(ids, mask, sample_keys(SOURCES, 1), seed=6)
+    if "codes" not in str(options):  # of which samples of a source take another each
+        assert [row[keep].tolist() for row, keep in zip(found, mask, strict=True)] == [g[0] for g in expected]
+    with pytest.raises(ValueError, match="1 to 16 rows, not 17"):
+        graph(ids[:1].expand(17, -1), mask[:1].expand(17, -1), torch.arange(17))
+
+
+@pytest.mark.slow
+@pytest.mark.compile
+def test_a_compiled_text_follows_the_weights(tokenizer: Tokenizer) -> None:
+    student = build(OneStepGenerator, tokenizer)
+    before = student.generate_tokens(SOURCES, compile=True)
+    with torch.no_grad():
+        for parameter in student.denoiser.backbone.parameters():
+            parameter.mul_(-1.5)
+    after = student.generate_tokens(SOURCES, compile=True)
+    assert after == student.generate_tokens(SOURCES) != before
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def missing() -> None:
+        raise RuntimeError("no g++")
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", missing)
+    writing.has_compiler.cache_clear()
+    yield
+    writing.has_compiler.cache_clear()
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_a_notice_says_so_once(student: OneStepGenerator) -> None:
+    expected = student.generate(SOURCES)
+    with pytest.warns(Notice, match="nothing can be compiled here.*no g") as told:
+        assert student.generate(SOURCES, compile=True) == expected
+    assert len(told) == 1
+    assert student.generate(SOURCES, compile=True) == expected  # a second notice would be an error
+    with pytest.raises(UserError, match="there is no compiler here"):
+        student.captured()
+
+
+def test_only_few_calls_are_captured(student: OneStepGenerator, teacher: Teacher) -> None:
+    with pytest.raises(UserError, match="5 network calls are too many for one graph, which takes 4; set steps=4"):
+        teacher.captured()
+    with pytest.raises(UserError, match="batch_size must be at least 1, not 0"):
+        student.captured(0)
+    assert student.generate([], compile=True) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "size"), [(1, 256, 1), (3, 256, 4), (4, 256, 4), (300, 256, 256), (9, 12, 12)]
+)
+def test_compiled_batches_have_few_sizes(count: int, most: int, size: int) -> None:
+    assert writing.size_for(count, most) == size

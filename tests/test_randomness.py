@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dlkit.randomness import LARGE, Stream, hash64, truncated
+from dlkit.randomness import LARGE, Stream, hash64, normal, truncated, uniform
 from live_memory import LiveMemory
 
 INDICES = st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=8)
@@ -218,3 +218,17 @@ def test_large_blocks_are_drawn_one_after_another() -> None:
     assert memory.peak < 2 * drawn.numel() * 4
     for row in (0, 7, 15):
         assert torch.equal(drawn[row], stream.normal(index[row : row + 1], *shape)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.compile
+@pytest.mark.parametrize("count", [7, 24, 100, 1000])
+def test_a_compiled_graph_draws_the_same(count: int) -> None:
+    """One graph for all seeds; tails of vectors, where numbers overflow, among them."""
+    graph = torch.compile(lambda word, index: (uniform(word, index, count), normal(word, index, count)), fullgraph=True)
+    index = torch.randint(-(2**62), 2**62, (9,), generator=torch.Generator().manual_seed(1))
+    for seed in range(4):
+        stream = Stream(seed, "graph", step=seed)
+        one, other = graph(torch.tensor(stream.word), index)
+        assert torch.equal(one, stream.uniform(index, count))
+        torch.testing.assert_close(other, stream.normal(index, count), rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""DiffuSeq's network and sampling loop as one would first write them: the encoder of `transformers`, distances to all
+"""DiffuSeq's network and sampling loop as first written: the encoder of `transformers`, distances to all
 rows of the table at every step, and every state kept."""
 
 import math

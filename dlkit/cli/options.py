@@ -34,6 +34,10 @@ MbrOption = Annotated[int, typer.Option("--mbr", help="choose one of this many c
 BatchOption = Annotated[
     int | None, typer.Option("--batch", help="texts written at once (default: 256, fewer if states are large)")
 ]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="what the network computes in: fp32 or bf16")]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="compile the network first: minutes once, for many texts or steps")
+]
 SamplesOption = Annotated[
     int, typer.Option("--samples", help="texts for each source, or in all if the model writes without sources")
 ]
@@ -43,6 +47,15 @@ def positive(**numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise UserError(f"--{name} {number}: give at least 1")
+
+
+def read_precision(name: str) -> Any:
+    """The torch type of that name; None for fp32, in which models are read."""
+    if name not in ("fp32", "bf16"):
+        raise UserError(f"--precision {name}: give fp32 or bf16")
+    import torch
+
+    return {"fp32": None, "bf16": torch.bfloat16}[name]
 
 
 def read_part(option: str, text: str | None) -> Any:

@@ -9,10 +9,12 @@ import typer
 from dlkit.cli._app import app
 from dlkit.cli.options import (
     BatchOption,
+    CompileOption,
     DecoderOption,
     GuidanceOption,
     MbrOption,
     ModelOption,
+    PrecisionOption,
     SamplerOption,
     SamplesOption,
     SeedOption,
@@ -23,6 +25,7 @@ from dlkit.cli.options import (
     read_bertscore,
     read_metrics,
     read_part,
+    read_precision,
 )
 from dlkit.errors import UserError
 
@@ -44,6 +47,8 @@ def sample(
     mbr: MbrOption = 0,
     seed: SeedOption = 0,
     batch: BatchOption = None,
+    precision: PrecisionOption = "fp32",
+    compiled: CompileOption = False,
     decodes: Annotated[
         Path | None, typer.Option("--decodes", help="write DiffuSeq's decode files here instead; needs --data")
     ] = None,
@@ -62,11 +67,13 @@ def sample(
             raise UserError(
                 "--decodes takes its sources from --data and writes all samples; leave --input and --mbr out"
             )
-        settings = {"steps": steps, "batch_size": batch, "guidance": guidance, **parts}
+        if compiled:
+            raise UserError("--compile does not go with --decodes; leave it out")
+        settings = {"steps": steps, "batch_size": batch, "guidance": guidance, "precision": precision, **parts}
         return _decode(model, data, split, decodes, samples, seed, **settings)
     from dlkit.generator import load
 
-    loaded = load(model)
+    loaded = load(model, dtype=read_precision(precision))
     sources = given(source) if loaded.architecture.is_conditional else none_given(source)
     texts = loaded.generate(
         sources,
@@ -76,6 +83,7 @@ def sample(
         seed=seed,
         batch_size=batch,
         guidance=guidance,
+        compile=compiled,
         **parts,
     )
     if sources is None:
@@ -91,7 +99,8 @@ def _decode(model: Path, data: Path, split: str, out: Path, samples: int, seed: 
     from dlkit.evaluation.decoding import clamp_of, decode, write_decodes
     from dlkit.generator import load
 
-    pairs, loaded, seeds = read_split(data, split), load(model), range(seed, seed + samples)
+    dtype, pairs = read_precision(options.pop("precision")), read_split(data, split)
+    loaded, seeds = load(model, dtype=dtype), range(seed, seed + samples)
     chosen = loaded.choose_sampler(options.pop("sampler"), options.pop("steps"))
     decoded = decode(loaded, pairs, seeds, sampler=chosen, **options)
     for file in write_decodes(out, decoded, seeds, clamp_of(loaded, chosen)):
@@ -134,6 +143,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option("--limit", help="only the first N sources, or held-out texts")] = None,
     seed: SeedOption = 0,
     batch: BatchOption = None,
+    precision: PrecisionOption = "fp32",
     file: Annotated[Path | None, typer.Option("--json", help="where to write the report")] = None,
 ) -> None:
     """Score a model on a split, or texts in files."""
@@ -142,9 +152,12 @@ def evaluate(
         raise UserError(f"--json {file}: give the name of a file")
     if decodes is None and (model is None or data is None):
         raise UserError("give --model with --data to score a model, or --decodes to score texts in files")
-    if decodes is not None and ((steps, sampler, decoder) != (None, None, None) or (samples, guidance) != (1, 1.0)):
+    if decodes is not None and (
+        (steps, sampler, decoder) != (None, None, None) or (samples, guidance, precision) != (1, 1.0, "fp32")
+    ):
         raise UserError(
-            "--steps, --sampler, --decoder, --guidance and --samples say how to write; leave them out with --decodes"
+            "--steps, --sampler, --decoder, --guidance, --samples and --precision say how to write; leave them out "
+            "with --decodes"
         )
     from dlkit.evaluation.folder import evaluate_folder
     from dlkit.evaluation.protocol import rules
@@ -155,7 +168,7 @@ def evaluate(
     if protocol is not None:
         rules(protocol)
     more_metrics = [*read_metrics(more), *([] if bertscore is None else [read_bertscore(bertscore)])]
-    loaded = None if model is None else load(model)
+    loaded = None if model is None else load(model, dtype=read_precision(precision))
     if decodes is not None:
         report = score_files(
             decodes,

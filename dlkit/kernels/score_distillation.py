@@ -109,7 +109,8 @@ def _scale(
 ) -> Float[Tensor, "b _"]:
     """The same of |x - x0_teacher|_1 of each position."""
     tokens = keep.sum(1, keepdim=True).clamp_min(1.0)
-    scale = torch.ones_like(tokens) if sample_weight is None else sample_weight.to(keep).reshape(len(keep), -1)
+    scale = torch.ones_like(tokens) if sample_weight is None else sample_weight.to(keep)
+    scale = scale if scale.ndim == 2 else scale[:, None]  # no reshape to -1, which inductor 2.13 compiles wrongly
     if weight == "l1":
         scale = scale / ((distance * keep).sum(1, keepdim=True) / (tokens * width)).clamp_min(_SMALLEST_L1)
     divisor = {"mean": tokens * width, "token_mean": tokens, "sum": torch.ones_like(tokens)}[reduction]

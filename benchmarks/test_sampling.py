@@ -1,0 +1,133 @@
+"""Writing texts: a teacher's steps beside the original's loop, and a student's one call beside 2,000 steps."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import networks
+from benchmarks.measure import peak_bytes
+from benchmarks.networks import BASE, DIM, SMALL, STEPS, VOCAB, Size
+from benchmarks.reference.original_sampler import OriginalNetwork, OriginalSampler
+from dlkit.denoiser import Denoiser
+from dlkit.diffusion.condition import Condition
+from dlkit.randomness import Stream
+from dlkit.samplers._base import Noise
+from dlkit.samplers.ancestral import Ancestral
+from dlkit.schedules._base import Schedule
+
+LENGTH, GIVEN = 128, 20
+TINY: Size = (1, 64, 2, 128)
+
+
+class Beginning(Ancestral):
+    """The first steps of an ancestral run of 2,000."""
+
+    count: int = 1
+
+    def path(self, schedule: Schedule) -> list[tuple[float, float]]:
+        return super().path(schedule)[: self.count]
+
+
+class Teacher:
+    """A teacher's network with the original's beside it, of the same weights, and what both are asked.
+
+    Args:
+        size: of the network.
+        batch: texts at once.
+        steps: how many of the 2,000 are taken.
+    """
+
+    def __init__(self, size: Size, batch: int, device: torch.device, steps: int = 1, vocab: int = VOCAB) -> None:
+        self.denoiser = networks.denoiser(*size, vocab=vocab).to(device)
+        network = OriginalNetwork(self.denoiser.backbone, heads=size[2], ff=size[3]).to(device)  # type: ignore[arg-type]
+        self.original = OriginalSampler(network, self.denoiser.space.table.detach(), STEPS)  # type: ignore[attr-defined]
+        self.sampler, self.steps = Beginning(steps=STEPS, count=steps, rounding=True), steps
+        ids = torch.randint(vocab, (batch, LENGTH), generator=torch.Generator().manual_seed(1)).to(device)
+        mask = torch.arange(LENGTH, device=device).expand(batch, LENGTH) >= GIVEN
+        self.cond = Condition(self.denoiser.space.embed(ids).detach(), mask)
+        self.keys = torch.arange(batch, device=device)
+
+    @property
+    def noise(self) -> Noise:
+        return lambda k: Stream(0, "generate").at(k).normal(self.keys, LENGTH, DIM)
+
+    @torch.inference_mode()
+    def ours(self, denoiser: Denoiser | None = None) -> Tensor:
+        return self.sampler.sample(denoiser or self.denoiser, self.cond, self.noise)
+
+    def reference(self, same_noise: bool = False) -> list[Tensor]:
+        """All states, as the original keeps them."""
+        noises = [self.noise(k + 1) for k in range(self.steps)] if same_noise else None
+        assert self.cond.anchor is not None
+        return self.original.sample(self.noise(0), self.cond.anchor, self.cond.mask, self.steps, noises)
+
+    def require_the_same_text(self) -> None:
+        """Both find the same tokens in their predictions, so their states are the same but for rounding."""
+        with torch.inference_mode():
+            torch.testing.assert_close(self.ours(), self.reference(same_noise=True)[-1], rtol=1e-4, atol=1e-4)
+
+
+def flops(size: Size, texts: int, calls: int = 1) -> float:
+    """Of network calls with rounding: what matrix products do."""
+    layers, hidden, _, ff = size
+    per_token = layers * (4 * hidden**2 + 2 * hidden * ff + 2 * LENGTH * hidden) + 3 * DIM * hidden + 2 * hidden**2
+    return 2.0 * calls * texts * LENGTH * (per_token + VOCAB * DIM)
+
+
+@pytest.mark.parametrize(("name", "size", "bar"), [("BERT-base", BASE, 1.2), ("BERT-small", SMALL, 1.5)])
+def test_a_step_of_the_teacher(versus, quick, device, name, size, bar):
+    if quick and size == BASE:
+        pytest.skip("takes longer than a quick run has")
+    batch = 4 if quick else 8
+    teacher = Teacher(size, batch, device)
+    teacher.require_the_same_text()
+    work = flops(size, batch)
+    row = f"teacher's step, {name}, batch {batch}"
+    versus(f"{row}, fp32", ours=teacher.ours, reference=teacher.reference, bar=bar, flops=work, note="equal tokens")
+    low = copy.deepcopy(teacher.denoiser)
+    low.compute_in(torch.bfloat16)
+    versus(
+        f"{row}, bf16",
+        ours=lambda: teacher.ours(low),
+        reference=teacher.reference,
+        bar=3.0 if size == BASE else None,
+        flops=work,
+        bf16=True,
+        note="against the fp32 reference",
+    )
+
+
+def test_peak_memory_of_a_teachers_run(versus, quick, device):
+    """The network does not matter to it, nor the vocabulary; the states that are kept do."""
+    steps, batch = (50, 4) if quick else (200, 8)
+    teacher = Teacher(TINY, batch, device, steps, vocab=2_000 if quick else VOCAB)
+    assert len(teacher.reference()) == steps
+    ours, reference = peak_bytes(teacher.ours, device), peak_bytes(teacher.reference, device)
+    name = f"peak memory above weights, {steps} steps, batch {batch}"
+    versus.compare(name, ours=ours, reference=reference, bar=None if quick else 0.3)
+
+
+@pytest.mark.parametrize("batch", [1, 32])
+def test_a_student_against_2000_steps(versus, quick, device, batch):
+    """Text in to text out, tokenizer included, against a step of the same network, measured and taken 2,000 times."""
+    size = SMALL if quick else BASE
+    batch = min(batch, 4) if quick else batch
+    student, steps = networks.student(*size).to(device), 2 if batch == 1 else 1
+    teacher = Teacher(size, batch, device, steps)
+    teacher.denoiser = student.denoiser
+    sources = networks.texts(batch, GIVEN - 3)
+    texts = student.generate(sources, seed=1)
+    assert [len(group) for group in texts] == [1] * batch
+    assert texts == [student.generate([source], seed=1)[0] for source in sources[:1]] + texts[1:]
+    versus(
+        f"student, text to text, {'BERT-small' if quick else 'BERT-base'}, batch {batch}, against 2,000 steps",
+        ours=lambda: student.generate(sources, seed=1),
+        reference=teacher.ours,
+        scale=STEPS / steps,
+        bar=1_900.0,
+        rounds=9 if batch == 1 else 3,
+        flops=flops(size, batch),
+        note="same network, same precision",
+    )
