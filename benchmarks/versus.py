@@ -67,7 +67,7 @@ class Versus:
             note: a few words for the table.
         """
         one_round = self._warm(reference) + self._warm(ours)
-        count = rounds_of(rounds, one_round, self.quick)
+        count = 1 if self.quick and bar is None else rounds_of(rounds, one_round, self.quick)
         ratio = self._rounds(name, ours, reference, scale, count)
         if bar is not None and self._holds(bf16) and ratio.ratio < bar * self._share():
             again = self._rounds(name, ours, reference, scale, count)
@@ -78,8 +78,10 @@ class Versus:
     def several(self, reference: Work, cases: Sequence["Case"], rounds: int = FEW) -> list[Ratio]:
         """A row for each of several cases beside one reference: every round has all of them, one after another.
 
-        For what takes so long that the reference cannot be timed anew for each.
+        For what takes so long that the reference cannot be timed anew for each. A quick run leaves out what has no bar.
         """
+        if self.quick:
+            cases = [case for case in cases if case.bar is not None]
         works = [reference, *(case.ours for case in cases)]
         for work in works:
             work()
