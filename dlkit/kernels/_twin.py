@@ -119,8 +119,7 @@ def twin(function: Callable[P, R]) -> Twin[P, R]:
 
     Otherwise they go to the function as it is written: where there is no compiler, which is told once; where inputs are
     too :data:`SMALL`; on devices other than CPU and CUDA; inside a graph that is being compiled, which takes it in;
-    under ``torch.func`` and in forward mode; and, unless it has a :meth:`Twin.gradient`, where autograd is to go through
-    it.
+    under ``torch.func`` and in forward mode; and, without a :meth:`Twin.gradient`, where autograd is to go through it.
     """
     return Twin(function)
 
