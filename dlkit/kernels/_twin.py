@@ -16,6 +16,9 @@ from dlkit.errors import Notice
 P = ParamSpec("P")
 R = TypeVar("R")
 
+SMALL = 1 << 16
+"""Elements of the largest input below which, on a CPU, calling the twin costs more than it saves."""
+
 _on = False
 
 
@@ -114,9 +117,9 @@ class _Closed(torch.autograd.Function):
 def twin(function: Callable[P, R]) -> Twin[P, R]:
     """Decorator: calls go to a compiled twin of the function where that is wanted (:class:`compiled`) and possible.
 
-    Otherwise they go to the function as it is written: where there is no compiler, which is told once; on devices other
-    than CPU and CUDA; inside a graph that is being compiled, which takes it in; under ``torch.func`` and in forward
-    mode; and, unless it has a :meth:`Twin.gradient`, where autograd is to go through it.
+    Otherwise they go to the function as it is written: where there is no compiler, which is told once; where inputs are
+    too :data:`SMALL`; on devices other than CPU and CUDA; inside a graph that is being compiled, which takes it in;
+    under ``torch.func`` and in forward mode; and, without a :meth:`Twin.gradient`, where autograd is to go through it.
     """
     return Twin(function)
 
@@ -127,11 +130,11 @@ def runs_compiled(*args: Any) -> bool:
         return False
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return False
-    on_cpu = on_cuda = True
+    on_cpu, on_cuda, size = True, True, 0
     for each in args:
         if isinstance(each, Tensor):
-            on_cpu, on_cuda = on_cpu and each.is_cpu, on_cuda and each.is_cuda
-    return (on_cpu and has_compiler("cpu")) or (on_cuda and has_compiler("cuda"))
+            on_cpu, on_cuda, size = on_cpu and each.is_cpu, on_cuda and each.is_cuda, max(size, each.numel())
+    return (on_cpu and size >= SMALL and has_compiler("cpu")) or (on_cuda and has_compiler("cuda"))
 
 
 @cache

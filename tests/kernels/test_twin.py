@@ -39,6 +39,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Twin:
     assert made._gradient is not None
     monkeypatch.setattr(made._gradient, "_fused", made._gradient.eager)
     monkeypatch.setattr(_twin, "_probe", lambda device: None)
+    monkeypatch.setattr(_twin, "SMALL", 2)
     return made
 
 
@@ -57,6 +58,12 @@ def test_the_switch_holds_until_the_end_of_its_block(kernel: Twin) -> None:
             assert torch.equal(kernel(X), X**2)
         assert torch.equal(kernel(X), -(X**2))
     assert torch.equal(kernel(X), X**2)
+
+
+def test_what_is_too_small_runs_as_written(kernel: Twin) -> None:
+    with compiled():
+        assert kernel(torch.tensor([3.0])) == 9
+        assert torch.equal(kernel(X), -(X**2))
 
 
 def test_the_switch_alone_holds_on() -> None:
