@@ -53,7 +53,7 @@ def taught(quick: bool) -> Teacher:
 
 @pytest.fixture(scope="module")
 def batch(quick: bool) -> int:
-    return 16 if quick else 32
+    return 8 if quick else 32
 
 
 @pytest.fixture
