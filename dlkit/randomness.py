@@ -71,13 +71,13 @@ def _words(word: Word, index: Int[Tensor, " b"], count: int) -> Int[Tensor, "b n
 
 
 def uniform(word: Word, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
-    """:meth:`Stream.uniform` of the stream with this :attr:`Stream.word`, which a compiled graph takes as a tensor."""
+    """:meth:`Stream.uniform` of the stream with this :meth:`Stream.word`, which a compiled graph takes as a tensor."""
     words = _words(word, index, math.prod(shape))
     return ((_shift_right(words, 12).double() + 0.5) * 2.0**-52).reshape(len(index), *shape)
 
 
 def normal(word: Word, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
-    """:meth:`Stream.normal` of the stream with this :attr:`Stream.word`, which a compiled graph takes as a tensor.
+    """:meth:`Stream.normal` of the stream with this :meth:`Stream.word`, which a compiled graph takes as a tensor.
 
     Large blocks are drawn one after another: what a draw needs beside its result is several times as large. A compiled
     graph needs nothing beside.
@@ -118,18 +118,17 @@ class Stream:
         """A stream below this one."""
         return Stream(self.seed, f"{self.name}/{name}", self.step)
 
-    @property
     def word(self) -> int:
         """The 63-bit number that the draws depend on, which stands for seed, name and step."""
         return hash64(f"{self.seed}\x1f{self.name}\x1f{self.step}")
 
     def uniform(self, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
         """Uniform on (0, 1), float64, 52 bits; one block of ``shape`` for each sample index."""
-        return uniform(self.word, index, *shape)
+        return uniform(self.word(), index, *shape)
 
     def normal(self, index: Int[Tensor, " b"], *shape: int) -> Float[Tensor, "b ..."]:
         """Standard normal, float32; one block of ``shape`` for each sample index."""
-        return normal(self.word, index, *shape)
+        return normal(self.word(), index, *shape)
 
     def integers(self, index: Int[Tensor, " b"], high: int, *shape: int) -> Int[Tensor, "b ..."]:
         """Integers from 0 to ``high - 1``, uniform up to ``high * 2**-52``."""

@@ -229,6 +229,6 @@ def test_a_compiled_graph_draws_the_same(count: int) -> None:
     index = torch.randint(-(2**62), 2**62, (9,), generator=torch.Generator().manual_seed(1))
     for seed in range(4):
         stream = Stream(seed, "graph", step=seed)
-        one, other = graph(torch.tensor(stream.word), index)
+        one, other = graph(torch.tensor(stream.word()), index)
         assert torch.equal(one, stream.uniform(index, count))
         torch.testing.assert_close(other, stream.normal(index, count), rtol=0, atol=1e-5)

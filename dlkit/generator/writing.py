@@ -73,21 +73,21 @@ class Writing:
     def write(self, rows: Rows, seed: int, observe: Observer | None = None) -> Int[Tensor, "b l"]:
         """The tokens of all positions, a function of (seed, key) for each row."""
         stream = Stream(seed, "generate")
-        return self.tokens(rows, lambda k: stream.at(k).word, Stream(seed, "decode").word, observe)
+        return self.tokens(rows, lambda k: stream.at(k).word(), Stream(seed, "decode").word(), observe)
 
     def tokens(
         self, rows: Rows, word: Callable[[int], Word], last: Word, observe: Observer | None = None
     ) -> Int[Tensor, "b l"]:
         """The same with the streams of the noises and of the decoder given by their words."""
-        space, codes = self.denoiser.space, self.sampler.starts
-
-        def noise(k: int) -> Float[Tensor, "b l d"]:
-            drawn = normal(word(k), rows.keys, rows.ids.shape[1], space.dim)
-            return drawn if k or codes is None else choosing(drawn, rows.starts, codes)
-
+        space = self.denoiser.space
         cond = Condition(space.embed(rows.ids) if self.is_conditional else None, rows.mask)
-        x = self.sampler.sample(self.denoiser, cond, noise, observe)
+        x = self.sampler.sample(self.denoiser, cond, lambda k: self._drawn(rows, k, word(k)), observe)
         return self.decoder.decode(x, space, uniform(last, rows.keys, x.shape[1]))
+
+    def _drawn(self, rows: Rows, k: int, word: Word) -> Float[Tensor, "b l d"]:
+        """The k-th noise; where noises are counted the first chooses the rows' codes."""
+        noise, codes = normal(word, rows.keys, rows.ids.shape[1], self.denoiser.space.dim), self.sampler.starts
+        return noise if k or codes is None else choosing(noise, rows.starts, codes)
 
     @property
     def calls(self) -> int:
@@ -167,17 +167,15 @@ class Captured:
         if not 0 < len(rows) <= self.size:
             raise ValueError(f"captured for 1 to {self.size} rows, not {len(rows)}")
         full, stream = rows.filled(self.size), Stream(seed, "generate")
-        words = torch.tensor([*(stream.at(k).word for k in range(self._words)), Stream(seed, "decode").word])
+        words = torch.tensor([*(stream.at(k).word() for k in range(self._words)), Stream(seed, "decode").word()])
         with MANY:
             found = self._graph(full.ids, full.mask, full.keys, full.starts, words.to(full.ids.device))
         return found[: len(rows)].clone()  # a CUDA graph's results are its own
 
 
 def how_to_compile(denoiser: Denoiser) -> dict[str, Any]:
-    """A CUDA graph on a GPU; on a CPU the weights as they are now, laid out for its matrix products."""
-    if denoiser.space.device.type == "cuda":
-        return {"mode": "reduce-overhead"}
-    return {"options": {"freezing": True}}
+    """As a CUDA graph on a GPU."""
+    return {"mode": "reduce-overhead"} if denoiser.space.device.type == "cuda" else {}
 
 
 def size_for(count: int, most: int) -> int:
