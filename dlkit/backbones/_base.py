@@ -23,7 +23,8 @@ class Backbone(Part):
 
     ``taps`` are the numbers of the layers whose hidden states are the features, negative ones counted from the end, or
     None where no features are wanted. Features [b, l, h times the number of taps] are those of all taps side by side.
-    The module has ``feature_dim``, the width h of one layer.
+    The module has ``feature_dim``, the width h of one layer. If it is a :class:`dlkit.backbones._layers.Layered` and
+    passes its state :meth:`~dlkit.backbones._layers.Layered.through` its layers, ``run.memory`` can make it keep less.
     """
 
     @abstractmethod
