@@ -28,7 +28,7 @@ class Layered(nn.Module):
     Attributes:
         recompute: what a backward pass computes again, so that nobody keeps it: ``nothing``; ``cheap``, all of a layer
             but its products of matrices and its attention; ``layers``, the whole of a layer, of which the input alone
-            is kept (Chen et al. 2016, arXiv 1604.06174). Gradients stay the same to the last bit.
+            is kept (Chen et al. 2016, arXiv 1604.06174). Gradients stay what they are.
     """
 
     recompute: Recompute = "nothing"

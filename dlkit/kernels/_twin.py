@@ -121,6 +121,7 @@ def twin(function: Callable[P, R]) -> Twin[P, R]:
     too :data:`SMALL`; on devices other than CPU and CUDA; inside a graph that is being compiled, which takes it in;
     under ``torch.func`` and in forward mode; and, without a :meth:`Twin.gradient`, where autograd is to go through it.
     """
+    assert not any(each.kind is each.KEYWORD_ONLY for each in signature(function).parameters.values())
     return Twin(function)
 
 
@@ -150,12 +151,11 @@ def has_compiler(device: str) -> bool:
 
 
 def _probe(device: str) -> None:
-    """Raise if torch.compile would fail for want of a compiler, which it says at the first call only."""
+    """Raise if torch.compile would fail: for want of a compiler, of what that needs, or of a place to write to."""
     from torch._inductor.cpp_builder import get_cpp_compiler
 
-    get_cpp_compiler()
-    if device == "cuda":
-        import triton  # noqa: F401  # pyright: ignore[reportMissingImports]
+    get_cpp_compiler()  # which says more plainly what is missing than the failure of a call
+    torch.compile(torch.neg, fullgraph=True)(torch.ones(1, device=device))
 
 
 def _say(what: str) -> None:

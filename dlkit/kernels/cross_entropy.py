@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 ELEMENTS = 1 << 20
 """Exponentials held at once in the forward pass."""
@@ -30,6 +31,7 @@ class _CrossEntropy(torch.autograd.Function):
         return total - _exact(logits.gather(1, ids[:, None])[:, 0])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         logits, ids, total = ctx.saved_tensors
         share = (logits - total[:, None]).exp_()  # of the larger type of the two

@@ -33,7 +33,7 @@ def linear_cross_entropy(
         x: states.
         table: one row for each token, of the type of ``x`` but for autocast.
         bias: one number for each token, or None.
-        ids: the tokens.
+        ids: the tokens; the loss of a row whose token the table does not have is NaN.
         elements: logits held at once; None is what suits the device.
     """
     if torch.is_autocast_enabled(x.device.type):
@@ -57,7 +57,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 total[rows] = torch.logaddexp(total[rows], logits.logsumexp(1))
         ctx.save_for_backward(x, table, bias, ids, total)
         ctx.elements = elements
-        return total - own
+        return torch.where((ids >= 0) & (ids < len(table)), total - own, torch.nan)
 
     @staticmethod
     @once_differentiable

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dlkit.kernels._twin import twin
+from dlkit.kernels._wide import wide_type
 
 Weight = Literal["l1", "none"]
 Reduction = Literal["mean", "token_mean", "sum"]
@@ -94,7 +95,7 @@ def sample_scale(
     sample_weight: Float[Tensor, "b *l"] | None = None,
 ) -> Float[Tensor, "b _ 1"]:
     """What multiplies the sum over a sample: its weight over its share of the reduction; float32 or better."""
-    wide = torch.promote_types(x.dtype, torch.float32)
+    wide = wide_type(x, x0_teacher)
     distance = (x.to(wide) - x0_teacher.to(wide)).abs().sum(-1)
     return _scale(distance, mask.to(wide), x.shape[-1], weight, reduction, sample_weight)[..., None]
 
@@ -129,7 +130,7 @@ def _loss(
     sample_weight: Float[Tensor, "b *l"] | None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "b l"]]:
     """The loss, and what multiplies each position's share of it."""
-    wide = torch.promote_types(x.dtype, torch.float32)
+    wide = wide_type(x, x0_teacher, x0_fake)
     keep, x, teacher, fake = mask.to(wide), x.to(wide), x0_teacher.to(wide), x0_fake.to(wide)
     d = teacher - fake
     share = (d * ((1.0 - mu) * d + (fake - x))).sum(-1)

@@ -25,6 +25,7 @@ def agree(recipe: "Recipe") -> None:
     for objective in recipe.all_objectives:
         discriminator_serves(objective, recipe)
     one_prediction_serves_both(recipe)
+    compiled_networks_are_called(recipe)
     without_use = (beside_trajectories, of_a_critic, beside_regressions, of_a_source)
     complaints = list(chain.from_iterable(check(recipe) for check in without_use))
     if complaints:
@@ -60,6 +61,14 @@ def one_prediction_serves_both(recipe: "Recipe") -> None:
         raise ValueError(
             f"run.memory={recipe.run.memory}: plan.share_predictions goes back through one graph twice, which must "
             "be kept; set run.memory=fast or plan.share_predictions=false"
+        )
+
+
+def compiled_networks_are_called(recipe: "Recipe") -> None:
+    if recipe.run.compile == "networks" and recipe.only_trajectories:
+        raise ValueError(
+            "run.compile=networks: flow maps differentiate their networks in forward mode, which compiled ones do not "
+            "take; set run.compile=kernels"
         )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.kernels.best_token import best_token
 from dlkit.kernels.linear_cross_entropy import linear_cross_entropy
 from dlkit.spaces import register
 from dlkit.spaces._base import Space
@@ -54,6 +55,10 @@ class UnitNormSpace(TableSpace):
         these logits trusts a state.
         """
         return SHARPNESS * x @ self.table.to(x.dtype).T
+
+    def likeliest(self, x: Float[Tensor, "b l d"]) -> Int[Tensor, "b l"]:
+        table = self.table
+        return best_token(x, table, table.new_zeros(len(table)))
 
     def cross_entropy(self, x: Float[Tensor, "b l d"], ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l"]:
         table = self.table.to(x.dtype)

@@ -20,7 +20,7 @@ from dlkit.samplers.flow_map import FlowMapSampler
 from dlkit.training import checkpoint
 from dlkit.training.checkpoint import State
 from dlkit.training.data import Corpus, data_identity, read_examples, read_held_out
-from dlkit.training.engine import Engine, TorchEngine
+from dlkit.training.engine import Engine, TorchEngine, kernels
 from dlkit.training.feasible import check_feasible
 from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import largest, refuse_nan, rounded
@@ -93,7 +93,8 @@ def distill(
     identity |= {"map": followed} if followed else {}
     folder = RunFolder(out, "distill", recipe, identity, resume)
     distiller = Distiller(recipe, source, data, engine, seed, folder, reporter)
-    distiller.run()
+    with kernels(recipe.run):
+        distiller.run()
     return DistillResult(folder.path / "student", folder.log_file, distiller.best.where())
 
 

@@ -69,7 +69,6 @@ class TorchEngine:
     def __init__(self, run: Run) -> None:
         self.device = pick_device(run.device)
         self.precision, self.memory, self.compile = run.precision, run.memory, run.compile
-        compiled(run.compile != "nothing")
 
     def setup(self, module: nn.Module) -> nn.Module:
         return module.to(self.device)
@@ -109,6 +108,11 @@ class TorchEngine:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm
+
+
+def kernels(run: Run) -> AbstractContextManager[Any]:
+    """Kernels run compiled inside, if the run asks for it."""
+    return contextlib.nullcontext() if run.compile == "nothing" else compiled()
 
 
 def pick_device(name: str) -> torch.device:

@@ -31,7 +31,7 @@ from dlkit.training.data import (
     read_held_out,
 )
 from dlkit.training.ema import Ema
-from dlkit.training.engine import Engine, TorchEngine
+from dlkit.training.engine import Engine, TorchEngine, kernels
 from dlkit.training.folder import Clock, RunFolder
 from dlkit.training.health import largest, refuse_nan, rounded, time_bins
 from dlkit.training.progress import Loop, Reporter
@@ -77,7 +77,8 @@ def fit(
     engine = TorchEngine(recipe.run)
     folder = RunFolder(out, "train", recipe, {"seed": seed, "data": data_identity(data)}, resume)
     trainer = Fitter(recipe, data, engine, seed, folder, reporter)
-    trainer.run()
+    with kernels(recipe.run):
+        trainer.run()
     return FitResult(folder.path / "teacher", folder.log_file)
 
 

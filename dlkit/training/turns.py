@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -143,14 +143,15 @@ class Turn:
                 call = partial(self._call, self.networks.teacher.predict, noised, "teacher")
                 again = self.thrifty and graph and self.generator
                 noised.memo["teacher"] = _again_later(call, noised.x_t) if again else call(noised.x_t)
-        return noised.memo["teacher"]
+        return noised.memo["teacher"] if graph else _detached(noised.memo["teacher"])
 
     def fake_score(self, noised: Noised, graph: bool = True) -> Prediction:
         if "fake" not in noised.memo:
             fake = self.networks.fake_score(self.critic)
-            with torch.set_grad_enabled(graph or self.read == "fake_score"):
+            both = self.critic and self.generator  # then whoever asks first asks for the other too
+            with torch.set_grad_enabled(graph or both or self.read == "fake_score"):
                 noised.memo["fake"] = self._call(fake.predict, noised, "fake_score", noised.x_t)
-        return noised.memo["fake"]
+        return noised.memo["fake"] if graph else _detached(noised.memo["fake"])
 
     def _call(
         self, call: Callable[..., Prediction], noised: Noised, role: str, x_t: Float[Tensor, "b l d"]
@@ -201,6 +202,11 @@ class Turn:
 def _again_later(call: Callable[[Tensor], Prediction], x_t: Float[Tensor, "b l d"]) -> Prediction:
     """A call of which nothing is kept: a backward pass makes it again."""
     return checkpoint(call, x_t, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
+
+
+def _detached(prediction: Prediction) -> Prediction:
+    """What a network says of a state, as numbers; its features are the discriminator's business."""
+    return replace(prediction, x0=prediction.x0.detach(), value=prediction.value.detach())
 
 
 class Studio:

@@ -64,9 +64,9 @@ def test_squared_errors_count_in_units_of_the_states(family: str, folders: dict[
     losses: list[torch.Tensor] = []
 
     class Listening(TorchEngine):
-        def backward(self, loss: torch.Tensor) -> None:
+        def backward(self, loss: torch.Tensor, *args: Any, **options: Any) -> None:
             losses.append(loss.detach())
-            super().backward(loss)
+            super().backward(loss, *args, **options)
 
     teacher = fit(recipe(family, "padded"), folders["padded"], tmp_path / "fit").teacher
     again = recipe(family, "padded", objective="sid", adv=True)

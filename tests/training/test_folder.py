@@ -73,7 +73,9 @@ def test_another_run_is_refused_by_its_first_difference(tmp_path: Path) -> None:
 
 def test_settings_that_change_nothing_may_change_on_the_way(tmp_path: Path) -> None:
     begun(tmp_path)
-    freed = RECIPE.with_settings(["run.device=cpu", "run.log_every=3", "run.checkpoint_every=4"])
+    freed = RECIPE.with_settings(
+        ["run.device=cpu", "run.log_every=3", "run.checkpoint_every=4", "run.memory=lowest", "run.compile=kernels"]
+    )
     open_folder(tmp_path, resume=True, recipe=freed)
     with pytest.raises(UserError, match=r"recipe\.run\.precision was 'fp32' and is now 'bf16'"):
         open_folder(tmp_path, resume=True, recipe=freed.with_settings(["run.precision=bf16"]))

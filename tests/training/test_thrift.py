@@ -1,6 +1,6 @@
 """What a training step computes, keeps and waits for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from dlkit.errors import UserError
-from dlkit.kernels._twin import compiled, is_compiled
-from dlkit.objectives._base import Noised
+from dlkit.kernels import _twin
+from dlkit.kernels.score_distillation import _loss
 from dlkit.objectives._terms import added
 from dlkit.recipe import Recipe
 from dlkit.testing._material import with_critic
+from dlkit.training.engine import kernels
 from dlkit.training.stage import StageRun
 from dlkit.training.turns import Turn
 from live_memory import LiveMemory
@@ -97,13 +98,6 @@ def test_a_fit_is_the_same_whatever_is_kept(data: Path, tmp_path: Path) -> None:
             assert_close(one, two, rtol=1e-6, atol=1e-7)
 
 
-@pytest.fixture
-def compiled_kernels_off() -> Iterator[None]:
-    """As it was when the test is over: a Recipe speaks for the whole process."""
-    with compiled(False):
-        yield
-
-
 FORWARDS = {  # of one network, where a gradient to the inputs and one to the weights count as much as a forward pass
     "fresh samples": ({"plan": "dlm_one"}, 14),
     "shared samples": ({"plan": {"share_samples": True}}, 13),
@@ -146,32 +140,34 @@ def test_less_is_kept(larger: Path, data: Path, tmp_path: Path) -> None:
     assert found["lowest"] < 0.6 * found["low"]
 
 
-def test_shared_predictions_are_both_losses_of_one_call(teacher: Path, data: Path, tmp_path: Path) -> None:
-    """The gradients are those of separate turns at the same weights, states and times."""
+@pytest.mark.parametrize("adv", [None, {}, {"features": "teacher"}], ids=["alone", "adversary", "teacher's features"])
+@pytest.mark.parametrize("objective", ["sid", "dmd", "diff_instruct", "moment_matching", "fisher"])
+def test_shared_predictions_are_both_losses_of_one_call(
+    objective: str, adv: Any, teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    """The gradients are those of separate turns at the same weights, states and times, whoever asks first."""
     plan = {"share_samples": True, "share_predictions": True}
-    joint = stage_of(teacher, data, tmp_path / "joint", adv=True, plan=plan)
-    apart = stage_of(teacher, data, tmp_path / "apart", adv=True)
-    values = joint.step(0)
-    of_student, of_critic = sorted(gradients(joint, 0), key=len)[0], sorted(gradients(joint, 0), key=len)[1]
+    of_critic, of_student = gradients(
+        stage_of(teacher, data, tmp_path / "joint", objective=objective, adv=adv, plan=plan)
+    )
+    apart = stage_of(teacher, data, tmp_path / "apart", objective=objective, adv=adv)
     networks, draw = apart.networks, apart.draw("critic", 0)
     generated = apart.generate(draw, "critic", 0, graph=True)
-
-    def noised(x0: Tensor) -> Noised:
-        return apart.noised(x0, draw, "critic", 0, 0)
-
-    turn, fake = Turn(networks, apart.whole.adversary, critic=False), noised(generated)
+    fake, still = (apart.noised(x0, draw, "critic", 0, 0) for x0 in (generated, generated.detach()))
+    turn = Turn(networks, apart.whole.adversary, critic=False)
     terms = [weight * sum(one.generator_terms(turn, fake).values()) for one, _, weight in apart.weighted()]
     wanted = torch.autograd.grad(sum(terms), list(networks.student.backbone.parameters()))  # type: ignore[arg-type]
-    turn, still = Turn(networks, apart.whole.adversary, critic=True), noised(generated.detach())
-    real = apart.really_noised(0, 0.0)
-    assert real is not None
+    turn, real = Turn(networks, apart.whole.adversary, critic=True), apart.really_noised(0, 0.0)
     groups = [(one, weight, one.critic_terms(turn, still, real)) for one, weight, _ in apart.weighted()]
-    terms = [w * sum(added(group, one.real_terms(turn, real)).values()) for one, w, group in groups]
-    learnt = torch.autograd.grad(sum(terms), list(networks.critic.parameters()))  # type: ignore[arg-type]
+    if real is not None:
+        groups = [(one, weight, added(group, one.real_terms(turn, real))) for one, weight, group in groups]
+    learnt = torch.autograd.grad(
+        sum(weight * sum(group.values()) for _, weight, group in groups),  # type: ignore[arg-type]
+        list(networks.critic.parameters()),
+    )
     for ours, theirs in ((of_student, wanted), (of_critic, learnt)):
         for one, two in zip(ours, theirs, strict=True):
             assert_close(one, two, rtol=1e-5, atol=1e-7)
-    assert {"generator_sid", "generator_adversarial", "critic_denoising", "critic_adversarial"} <= values.keys()
 
 
 @pytest.mark.parametrize(
@@ -196,7 +192,21 @@ def test_what_cannot_be_shared_is_refused(changes: dict[str, Any], said: str) ->
 class HostWaits(TorchDispatchMode):
     """Refuses what a GPU would have to finish all its work for."""
 
-    WAITS = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "equal", "is_nonzero"})
+    WAITS = frozenset(
+        {
+            *(
+                "_local_scalar_dense",
+                "nonzero",
+                "masked_select",
+                "equal",
+                "is_nonzero",
+                "bincount",
+                "repeat_interleave",
+            ),
+            *("_unique", "_unique2", "unique_dim", "unique_consecutive", "linalg_inv_ex", "linalg_solve_ex"),
+        }
+    )
+    READS = ("tolist", "numpy", "cpu", "__array__", "item")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
@@ -206,22 +216,59 @@ class HostWaits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(
-    "changes", [*OBJECTIVES.values(), {"plan": {"share_samples": True}}, {"adv": {"head": "conv"}}]
-)
+@pytest.fixture
+def no_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on no tensor is read by the host in ways that no dispatcher sees."""
+
+    def refuse(name: str) -> Callable[..., Any]:
+        def read(tensor: Tensor, *args: Any, **options: Any) -> Any:
+            raise AssertionError(f"{name} waits for the device")
+
+        return read
+
+    def begin() -> None:
+        for name in HostWaits.READS:
+            monkeypatch.setattr(Tensor, name, refuse(name))
+
+    return begin
+
+
+STEPS: dict[str, dict[str, Any]] = {
+    **OBJECTIVES,
+    "shared samples": {"plan": {"share_samples": True}},
+    "shared predictions": {"adv": True, "plan": {"share_samples": True, "share_predictions": True}},
+    "low memory": {"adv": True, "run": {"memory": "low"}},
+    "conv head": {"adv": {"head": "conv"}},
+    "several steps": {"generator_steps": 3, "generator_input": "backward_simulation"},
+    "noised data": {"generator_steps": 3, "generator_input": "noised_data"},
+    "codes": {"codes": 4},
+    "sigma_0": {"x0_noise": "sigma_0"},
+}
+
+
+@pytest.mark.parametrize("changes", STEPS.values(), ids=STEPS)
 def test_nothing_in_a_step_waits_for_the_device(
-    changes: dict[str, Any], teacher: Path, data: Path, tmp_path: Path
+    changes: dict[str, Any], teacher: Path, data: Path, tmp_path: Path, no_reading: Callable[[], None]
 ) -> None:
-    stage = stage_of(teacher, data, tmp_path / "run", **{"run": {"log_every": 10}, **changes})
+    """But for what is logged, every so many steps."""
+    changes = tiny.merged({"run": {"log_every": 10}, "stages": [{"steps": 9}]}, changes)
+    stage = stage_of(teacher, data, tmp_path / "run", **changes)
     stage.step(0)
+    no_reading()
     with HostWaits():
         stage.step(1)
 
 
-def test_what_waits_is_noticed() -> None:
+def test_what_waits_is_noticed(no_reading: Callable[[], None]) -> None:
     x = torch.arange(3.0)
+    no_reading()
+    waits: list[Callable[[], Any]] = [
+        *(lambda: float(x[0]), lambda: x[x > 1], lambda: bool((x > 0).all()), lambda: torch.equal(x, x)),
+        *(lambda: x.tolist(), lambda: x.numpy(), lambda: x.cpu(), lambda: x[0].item()),
+        *(lambda: torch.bincount(x.long()), lambda: x.repeat_interleave(x.long())),
+    ]
     with HostWaits():
-        for wait in (lambda: float(x[0]), lambda: x[x > 1], lambda: bool((x > 0).all()), lambda: torch.equal(x, x)):
+        for wait in waits:
             with pytest.raises(AssertionError, match="waits for the device"):
                 wait()
 
@@ -231,28 +278,43 @@ def test_what_waits_is_noticed() -> None:
 @pytest.mark.parametrize("what", ["kernels", "networks"])
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_compiled_steps_have_the_same_gradients(
-    what: str, memory: str, teacher: Path, data: Path, tmp_path: Path, compiled_kernels_off: None
+    what: str, memory: str, teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two steps: none of them toggles ``requires_grad``, so nothing is compiled for a third kind of call."""
+    monkeypatch.setattr(_twin, "SMALL", 0)
     run = {"memory": memory}
     eager = gradients(stage_of(teacher, data, tmp_path / "eager", adv=True, run=run), steps=2)
+    assert _loss._fused is None or not _twin.is_compiled()
     stage = stage_of(teacher, data, tmp_path / "compiled", adv=True, run={**run, "compile": what})
-    stage.step(0)
-    with torch.compiler.set_stance("fail_on_recompile"):
-        stage.step(1)
+    with kernels(stage.recipe.run):
+        stage.step(0)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            stage.step(1)
+    assert _loss._fused is not None
+    assert (stage.networks.frozen_fake.backbone._compiled_call_impl is not None) == (what == "networks")
     for ours, theirs in zip(gradients(stage, 0), eager, strict=True):
         for one, two in zip(ours, theirs, strict=True):
             assert_close(one, two, rtol=1e-4, atol=1e-6)
 
 
-def test_a_recipe_turns_compiled_kernels_on_and_off(compiled_kernels_off: None) -> None:
+def test_a_recipe_turns_compiled_kernels_on_for_its_run() -> None:
     for what in ("kernels", "nothing", "networks"):
-        tiny.TorchEngine(tiny.recipe(run={"compile": what}).run)
-        assert is_compiled() == (what != "nothing")
+        with kernels(tiny.recipe(run={"compile": what}).run):
+            assert _twin.is_compiled() == (what != "nothing")
+        assert not _twin.is_compiled()
+    with _twin.compiled(), kernels(tiny.recipe().run):
+        assert _twin.is_compiled()  # a Recipe that says nothing leaves it as it is
+
+
+def test_networks_of_flow_maps_are_not_compiled() -> None:
+    with pytest.raises(
+        UserError, match=r"run\.compile=networks: flow maps differentiate their networks in forward mode"
+    ):
+        Recipe(teacher="flm", objective="lsd", run={"compile": "networks"})
 
 
 def test_without_a_compiler_networks_run_as_they_are(
-    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_kernels_off: None
+    teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dlkit.training.engine.has_compiler", lambda device: False)
     stage = stage_of(teacher, data, tmp_path / "run", run={"compile": "networks"})
