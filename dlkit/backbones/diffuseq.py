@@ -36,7 +36,7 @@ def attend(
     """softmax(q k^T / sqrt(c)) v, through PyTorch's fused kernel where that is fast.
 
     In bf16 on a CPU the matrix products written out are faster: five times in the backward pass ([64, 4, 48, 48]: 9 ms
-    against 41), 1.7 times without one ([8, 12, 128, 64]: 6.3 ms against 10.4), but for long texts with their many scores
+    against 41), 1.7 times without ([8, 12, 128, 64]: 6.3 ms against 10.4), but for long texts with their many scores
     (as fast at 512). They round the scores to bf16 before the softmax, which the fused kernel does not.
     """
     if q.dtype == torch.bfloat16 and q.device.type == "cpu" and (torch.is_grad_enabled() or q.shape[2] <= SHORT):
