@@ -497,14 +497,21 @@ def test_compiled_texts_are_the_same(kind: str, options: dict, way: type, reques
 
 @pytest.mark.slow
 @pytest.mark.compile
-def test_a_compiled_text_follows_the_weights(tokenizer: Tokenizer) -> None:
-    student = build(OneStepGenerator, tokenizer)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_compiled_text_follows_the_weights(dtype: torch.dtype, tokenizer: Tokenizer) -> None:
+    student = build(OneStepGenerator, tokenizer).to(dtype=dtype)
     before = student.generate_tokens(SOURCES, compile=True)
     with torch.no_grad():
         for parameter in student.denoiser.backbone.parameters():
             parameter.mul_(-1.5)
     after = student.generate_tokens(SOURCES, compile=True)
-    assert after == student.generate_tokens(SOURCES) != before
+    assert alike(after, student.generate_tokens(SOURCES)) > 0.9 > alike(after, before)
+
+
+def alike(some: list[list[list[int]]], others: list[list[list[int]]]) -> float:
+    """Share of equal tokens: in bf16 compiled code rounds at other places."""
+    pairs = [pair for one, other in zip(some, others, strict=True) for pair in zip(one[0], other[0], strict=True)]
+    return sum(token == twin for token, twin in pairs) / len(pairs)
 
 
 @pytest.fixture

@@ -13,7 +13,10 @@ from dlkit.backbones.diffuseq import DiffuseqBackbone
 
 
 class OriginalNetwork(nn.Module):
-    """down(BertEncoder(LayerNorm(position + up(x) + time(t)))), with the weights of a backbone of dlkit."""
+    """down(BertEncoder(LayerNorm(position + up(x) + time(t)))), with the weights of a backbone of dlkit.
+
+    The encoder is made of its configuration alone, as the original makes it.
+    """
 
     def __init__(self, backbone: DiffuseqBackbone, heads: int, ff: int) -> None:
         super().__init__()
@@ -21,7 +24,7 @@ class OriginalNetwork(nn.Module):
         config = BertConfig(
             hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=ff
         )
-        config._attn_implementation = "sdpa"
+        config._attn_implementation = "eager"  # what it takes unless told otherwise
         self.time_dim = backbone.time_dim
         self.time_embed, self.input_up_proj = backbone.time_embed, backbone.input_up_proj
         self.position_embeddings, self.LayerNorm = backbone.position_embeddings, backbone.LayerNorm

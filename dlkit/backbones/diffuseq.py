@@ -14,6 +14,8 @@ from dlkit.backbones import register
 from dlkit.backbones._base import Backbone
 from dlkit.backbones._layers import Layered
 
+SHORT = 256  # tokens
+
 
 class SelfAttention(nn.Module):
     """Multi-head attention without a mask: padding is attended to, as in the original."""
@@ -34,13 +36,14 @@ def attend(
 ) -> Float[Tensor, "b n l c"]:
     """softmax(q k^T / sqrt(c)) v, through PyTorch's fused kernel where that is fast.
 
-    The fused kernel's backward pass on a CPU in bf16 took five times as long as the matrix products written out
-    ([64, 4, 48, 48]: 41 ms against 9), so those are used there; they round the scores to bf16 before the softmax, which
-    the fused kernel does not.
+    In bf16 on a CPU the matrix products written out are faster: five times in the backward pass ([64, 4, 48, 48]: 9 ms
+    against 41), 1.7 times without ([8, 12, 128, 64]: 6.3 ms against 10.4), but for long texts with their many scores
+    (as fast at 512). They round the scores to bf16 before the softmax, which the fused kernel does not.
     """
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and torch.is_grad_enabled():
-        weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1, dtype=torch.float32).to(v.dtype)
-        return F.dropout(weights, dropout, training=dropout > 0) @ v
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and (torch.is_grad_enabled() or q.shape[2] <= SHORT):
+        scores = q * q.shape[-1] ** -0.5 @ k.mT
+        weights = scores.softmax(-1, dtype=torch.float32) if torch.is_grad_enabled() else scores.softmax(-1)
+        return F.dropout(weights.to(v.dtype), dropout, training=dropout > 0) @ v
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
 
 

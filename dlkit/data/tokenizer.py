@@ -98,10 +98,20 @@ class Tokenizer:
         Whole words stand between single blanks, ``@@`` and ``__`` joining pieces. Word pieces are tidied as the
         transformers library did when DiffuSeq was published: no blank before punctuation and English contractions.
         """
+        return self.decode_marked_batch([ids])[0]
+
+    def decode_marked_batch(self, rows: Iterable[Iterable[int]]) -> list[str]:
+        """:meth:`decode_marked` of each row."""
+        texts = self.backend.decode_batch([self._unpadded(row) for row in rows], skip_special_tokens=False)
+        return [self._tidied(text) for text in texts]
+
+    def _unpadded(self, ids: Iterable[int]) -> list[int]:
         kept = list(map(int, ids))
         while kept and kept[-1] == self.pad_id:
             kept.pop()
-        text = self.backend.decode(kept, skip_special_tokens=False)
+        return kept
+
+    def _tidied(self, text: str) -> str:
         if self.has_own_words:
             return text.replace("__ ", "").replace("@@ ", "")
         if self._joins_pieces:

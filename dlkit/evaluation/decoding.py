@@ -93,7 +93,7 @@ def decode(
     columns = []
     for seed in seeds:
         tokens = model.generate_tokens(sources, seed=seed, **options)
-        columns.append([model.tokenizer.decode_marked(ids) for (ids,) in tokens])
+        columns.append(model.tokenizer.decode_marked_batch(ids for (ids,) in tokens))
     given = marked_pairs(pairs, model.tokenizer, model.architecture.seq_len, model.architecture.overlong)
     return Decoded(
         sources=[source for source, _ in given],
@@ -125,11 +125,12 @@ def marked_pairs(
     marks: dict[str, Any] = {"sep_id": tokenizer.sep_id, "pad_id": tokenizer.pad_id, "overlong": overlong}
     sources = tokenizer.encode_batch([pair.src for pair in pairs])
     targets = tokenizer.encode_batch([pair.trg for pair in pairs])
-    found = []
-    for number, (src, trg) in enumerate(zip(sources, targets, strict=True), 1):
-        source, reference = _parts(*merge_pair(src, trg, seq_len, **marks, where=f"pair {number}"))
-        found.append((tokenizer.decode_marked(source), tokenizer.decode_marked(reference)))
-    return found
+    parts = [
+        _parts(*merge_pair(src, trg, seq_len, **marks, where=f"pair {number}"))
+        for number, (src, trg) in enumerate(zip(sources, targets, strict=True), 1)
+    ]
+    decoded = (tokenizer.decode_marked_batch(ids) for ids in zip(*parts, strict=True))
+    return list(zip(*decoded, strict=True))
 
 
 def _parts(ids: list[int], mask: list[int]) -> tuple[list[int], list[int]]:

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from dlkit.data.pairs import Pair
@@ -158,14 +159,17 @@ def normalise(held_out: Any, tokenizer: Tokenizer, seq_len: int, overlong: Overl
         return held_out.normalised(tokenizer, seq_len, overlong)
     marks = {"sep_id": tokenizer.sep_id, "pad_id": tokenizer.pad_id, "overlong": overlong}
     encoded = tokenizer.encode_batch(held_out.sources)
-    pairs = []
+    references = iter(tokenizer.encode_batch([ref for pair in held_out.pairs for ref in pair.refs]))
+    seen, targets = [], []
     for number, (pair, src) in enumerate(zip(held_out.pairs, encoded, strict=True), 1):
-        rows = [
-            merge_pair(src, trg, seq_len, **marks, where=f"pair {number}") for trg in tokenizer.encode_batch(pair.refs)
-        ]
-        seen, _ = merge_source(src, seq_len, **marks, where=f"source {number}")
-        source = pair.src if held_out.grammar else tokenizer.decode(seen)
-        pairs.append(Pair(source, tuple(tokenizer.decode_batch(_target(ids, mask) for ids, mask in rows))))
+        for trg in islice(references, len(pair.refs)):
+            targets.append(_target(*merge_pair(src, trg, seq_len, **marks, where=f"pair {number}")))
+        seen.append(merge_source(src, seq_len, **marks, where=f"source {number}")[0])
+    sources = held_out.sources if held_out.grammar else tokenizer.decode_batch(seen)
+    texts = iter(tokenizer.decode_batch(targets))
+    pairs = [
+        Pair(source, tuple(islice(texts, len(pair.refs)))) for source, pair in zip(sources, held_out.pairs, strict=True)
+    ]
     return HeldOut(pairs, held_out.grammar)
 
 

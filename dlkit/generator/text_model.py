@@ -258,7 +258,8 @@ class TextModel:
     def _compiled(self, way: Writing, guidance: float, size: int, observed: bool) -> Captured | CompiledNetwork:
         """Compiled code for this way of writing, made once."""
         kind = CompiledNetwork if observed or way.calls > FEW else Captured
-        key = (kind, size, guidance, str(self.device), self.precision, str(way.sampler.spec()), str(way.decoder.spec()))
+        weights = tuple((each.data_ptr(), each._version) for each in self.denoiser.parameters())  # it may hold copies
+        key = (kind, size, guidance, self.precision, weights, str(way.sampler.spec()), str(way.decoder.spec()))
         if key not in self._graphs:
             self._graphs[key] = kind(way, size)
         return self._graphs[key]

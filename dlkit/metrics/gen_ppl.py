@@ -84,13 +84,14 @@ class GenPpl(Metric):
         longest = max(map(len, rows))
         if longest < 2:
             raise UserError("metric 'gen_ppl': no text has two tokens, so there is nothing to score")
+        rows = sorted(rows[: len(rows) // size * size], key=len)  # little padding
         nats, count = [], 0
-        for start in range(0, len(rows) // size * size, size):
+        for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            lengths = [len(row) for row in part]
-            padded = [[*row, *[judge.end] * (longest - len(row))] for row in part]
-            for row, values in zip(padded, judge.batch(padded, lengths), strict=True):
-                counted = [place for place in range(1, longest) if self._counts(row, place)]
+            width = min(longest, len(part[-1]) + 1)  # one end token, if there is room: no other counts
+            padded = [[*row, *[judge.end] * (width - len(row))] for row in part]
+            for row, values in zip(padded, judge.batch(padded, [len(row) for row in part]), strict=True):
+                counted = [place for place in range(1, width) if self._counts(row, place)]
                 nats.append(float(values[[place - 1 for place in counted]].sum()))
                 count += len(counted)
         return _perplexity(nats, count)
