@@ -9,13 +9,8 @@ from dlkit.errors import UserError
 from dlkit.files import cannot_write, read_json, write_json, write_text
 from dlkit.recipe import Recipe
 
-FREE = (
-    "device",
-    "memory",
-    "compile",
-    "log_every",
-    "checkpoint_every",
-)  # settings of ``run`` that a resumed run may change
+FREE = ("device", "memory", "compile", "log_every", "checkpoint_every")
+"""Settings of ``run`` that a resumed run may change."""
 
 
 class RunFolder:

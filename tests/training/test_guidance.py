@@ -223,9 +223,12 @@ def test_calls_of_an_update(
 ) -> None:
     made = stage(guidance)
     assert made.networks.fake is not None
-    seen = [counted(network.backbone) for network in (made.networks.teacher, made.networks.fake)]
+    networks = made.networks
+    teacher, fake, twin = (
+        counted(one.backbone) for one in (networks.teacher, made.networks.fake, networks.frozen_fake)
+    )
     made.step(0)
-    assert [len(calls) for calls in seen] == [teacher_calls, fake_calls]
+    assert [len(teacher), len(fake) + len(twin)] == [teacher_calls, fake_calls]
 
 
 def test_the_student_is_asked_once_with_its_source(stage: Callable[..., StageRun]) -> None:
