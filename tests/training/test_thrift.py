@@ -71,19 +71,17 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 def test_gradients_are_the_same_whatever_is_kept(
     changes: dict[str, Any], precision: str, teacher: Path, data: Path, tmp_path: Path
 ) -> None:
-    """To rounding; a penalty in bf16 is a difference of two numbers of which rounding leaves little."""
-    bound = 0.2 if changes == OBJECTIVES["penalties"] else 0.04
     made = [
         gradients(stage_of(teacher, data, tmp_path / memory, run={"memory": memory, "precision": precision}, **changes))
         for memory in MEMORIES
     ]
     for other in made[1:]:
         for ours, theirs in zip(made[0], other, strict=True):
-            for one, two in zip(ours, theirs, strict=True):
-                if precision == "fp32":
-                    assert_close(one, two, rtol=1e-6, atol=1e-6)
-                else:  # where a weight's copy in bf16 is kept for two calls, their gradients are added in bf16
-                    assert float((one - two).norm()) <= bound * float(one.norm()) + 1e-7
+            one, two = (torch.cat([gradient.flatten() for gradient in all_]) for all_ in (ours, theirs))
+            if precision == "fp32":
+                assert_close(one, two, rtol=1e-6, atol=1e-6)
+            else:  # where a weight's copy in bf16 is kept for two calls, their gradients are added in bf16
+                assert float((one - two).norm()) <= 0.05 * float(one.norm())
 
 
 def test_a_fit_is_the_same_whatever_is_kept(data: Path, tmp_path: Path) -> None:
