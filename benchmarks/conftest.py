@@ -16,6 +16,7 @@ from benchmarks.versus import Versus
 HERE = Path(__file__).parent
 RUN = pytest.StashKey[dict[str, Any]]()
 BROKEN = pytest.StashKey[bool]()
+COLLECTED = pytest.StashKey[int]()
 BEGUN = pytest.StashKey[float]()
 
 
@@ -33,14 +34,19 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("the benchmarks measure, one at a time: leave out --benchmark-disable and -n")
     if config.getoption("--device") == "cuda" and not torch.cuda.is_available():
         raise pytest.UsageError("--device cuda: there is none; leave it out to run on the CPU")
+    file = config.getoption("--json")
+    if file and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
+        raise pytest.UsageError(f"--json {file}: give a file in a folder that exists")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """A run is whole if every benchmark of the folder is in it."""
     config = session.config
     everything = all(Path(argument).resolve() == HERE for argument in config.args)
-    chosen = config.option.keyword or config.option.markexpr or config.option.deselect
+    narrowing = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
+    chosen = any(getattr(config.option, name, None) for name in narrowing)
     config.stash[RUN] = {"complete": everything and not chosen, "quick": config.getoption("--quick"), "rows": []}
+    config.stash[COLLECTED] = len(session.items)
     config.stash[BEGUN] = time.monotonic()
 
 
@@ -85,12 +91,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     run = config.stash.get(RUN, {})
     if not run.get("rows"):
         return
     broken = config.stash.get(BROKEN, False) or "error" in terminalreporter.stats
-    run |= {"complete": run["complete"] and not broken, "seconds": time.monotonic() - config.stash[BEGUN]}
+    done = sum(len(terminalreporter.stats.get(outcome, ())) for outcome in ("passed", "failed", "skipped"))
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and done == config.stash[COLLECTED]
+    run |= {"complete": run["complete"] and ended and not broken, "seconds": time.monotonic() - config.stash[BEGUN]}
     terminalreporter.section("dlkit")
     terminalreporter.write_line(results.text_table(run, results.stored()["runs"].get(run["device"])))
     if config.getoption("--json"):

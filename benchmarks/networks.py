@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
@@ -48,6 +49,15 @@ def architecture(
         vocab_size=vocab,
         seq_len=length,
     )
+
+
+def flops(made: Architecture, texts: int, rounded: bool = False) -> float:
+    """Of one forward pass: matrix products and attention; with rounding, the scores of all tokens too."""
+    spec: Any = made.backbone
+    dim, hidden = made.space.dim, spec.hidden  # type: ignore[attr-defined]
+    layer = 4 * hidden**2 + 2 * hidden * spec.ff + 2 * made.seq_len * hidden
+    ends = 2 * dim * hidden + 2 * hidden**2
+    return 2.0 * texts * made.seq_len * (spec.layers * layer + ends + rounded * made.vocab_size * dim)
 
 
 def denoiser(

@@ -76,11 +76,9 @@ class Teacher:
             torch.testing.assert_close(self.ours(), self.reference(same_noise=True)[-1], rtol=1e-4, atol=1e-4)
 
 
-def flops(size: Size, texts: int, calls: int = 1) -> float:
-    """Of network calls with rounding: what matrix products do."""
-    layers, hidden, _, ff = size
-    per_token = layers * (4 * hidden**2 + 2 * hidden * ff + 2 * LENGTH * hidden) + 3 * DIM * hidden + 2 * hidden**2
-    return 2.0 * calls * texts * LENGTH * (per_token + VOCAB * DIM)
+def flops(size: Size, texts: int) -> float:
+    """Of a network call with rounding."""
+    return networks.flops(networks.architecture(*size, length=LENGTH), texts, rounded=True)
 
 
 @pytest.mark.parametrize(("name", "size", "bar"), [("BERT-base", BASE, 1.2), ("BERT-small", SMALL, 1.5)])
@@ -107,7 +105,7 @@ def test_a_step_of_the_teacher(versus, quick, device, name, size, bar):
 
 
 def test_peak_memory_of_a_teachers_run(versus, quick, device):
-    """The network does not matter to it, nor the vocabulary; the states that are kept do."""
+    """Of what a step needs beside a network, here a tiny one: distances to all tokens, and the states that are kept."""
     steps, batch = (50, 4) if quick else (200, 8)
     teacher = Teacher(TINY, batch, device, steps, vocab=2_000 if quick else VOCAB)
     assert len(teacher.reference()) == steps

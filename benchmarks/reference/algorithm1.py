@@ -38,7 +38,11 @@ class Settings:
 
 
 class Network(OriginalNetwork):
-    """The encoder of `transformers`; gives the last hidden state beside the prediction."""
+    """The encoder of `transformers` with PyTorch's fused attention; gives the last hidden state beside the prediction."""
+
+    def __init__(self, backbone: DiffuseqBackbone, heads: int, ff: int) -> None:
+        super().__init__(backbone, heads, ff)
+        self.input_transformers.config._attn_implementation = "sdpa"
 
     def forward(self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"]) -> tuple[Tensor, Tensor]:
         hidden = self.hidden(x, time)
