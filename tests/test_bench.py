@@ -20,7 +20,7 @@ from torch import nn
 from benchmarks import results, scaling
 from benchmarks.measure import Limits, Ratio, peak_bytes, rounds_of
 from benchmarks.scaling import Item, Point, curve, exponent
-from benchmarks.versus import Versus
+from benchmarks.versus import Case, Versus
 from command_line import refused
 from dlkit.errors import UserError
 
@@ -123,6 +123,29 @@ def test_a_missed_bar_is_measured_twice_and_told(versus: Callable[..., Versus]) 
     assert len(found.times) == len(found.reference_times) == 6
     assert made.missed == ["a row: ratio 2, must be at least 3"]
     assert made.run["rows"][0]["missed"]
+
+
+def test_several_cases_share_the_rounds_of_one_reference(
+    versus: Callable[..., Versus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prepared before the clock starts; all of them again where one misses its bar."""
+    takes, calls = {"r": 8.0, "a": 4.0, "b": 8.0}, []
+    made = versus(1.0)
+    monkeypatch.setattr("benchmarks.versus.seconds", lambda work, device: takes[work()])
+
+    def case(name: str, bar: float | None) -> Case:
+        return Case(name, lambda: calls.append(name) or name, bar, before=lambda: calls.append(f"before {name}"))
+
+    ratios = made.several(case("r", None), [case("a", 2.0), case("b", None)], rounds=2)
+    assert calls == ["before r", "r", "before a", "a", "before b", "b"] * 3  # the first is not timed
+    assert [ratio.ratio for ratio in ratios] == [2.0, 1.0]
+    assert [row["ratio"] for row in made.run["rows"]] == [2.0, 1.0]
+    assert not made.missed
+    calls.clear()
+    ratios = made.several(case("r", None), [case("a", 3.0)], rounds=2)
+    assert len(ratios[0].times) == 4
+    assert calls.count("a") == 5
+    assert made.missed == ["a: ratio 2, must be at least 3"]
 
 
 @pytest.mark.parametrize(
@@ -415,6 +438,9 @@ def test_a_whole_run(tmp_path: Path) -> None:
     ]
     assert run["complete"]
     assert run["limits"]["copy"] > 1e8
+    shutil.copy(folder / "test_row.py", folder / "test_row_2.py")
+    subprocess.run([*command, "-x"], capture_output=True, cwd=ROOT)
+    assert not json.loads((tmp_path / "run.json").read_text())["complete"]  # it ended at the first that missed
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ class Settings:
 
 
 class Network(OriginalNetwork):
-    """The encoder of `transformers` with PyTorch's fused attention; gives the last hidden state beside the prediction."""
+    """The encoder of `transformers` with fused attention; gives the last hidden state too."""
 
     def __init__(self, backbone: DiffuseqBackbone, heads: int, ff: int) -> None:
         super().__init__(backbone, heads, ff)
