@@ -76,7 +76,7 @@ class StageRun:
     def prepare_networks(self) -> None:
         """What ``run.memory`` and ``run.compile`` say of the networks of the stage."""
         engine, networks = self.whole.engine, self.networks
-        frozen = [networks.teacher] + ([] if networks.fake is None else [networks.frozen_fake])
+        frozen = [networks.teacher] + ([] if networks.frozen_fake is None else [networks.frozen_fake])
         trained = [networks.student] + ([] if networks.fake is None else [networks.fake])
         for denoiser, learns in [*((one, True) for one in trained), *((one, False) for one in frozen)]:
             engine.prepare(denoiser.backbone, learns)

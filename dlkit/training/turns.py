@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +42,8 @@ class Networks:
         null_id: the token that stands for no source.
         averaged: the averaged weights of the student's backbone by name, if an objective may ask for them.
         guide: another student, if the objective names one.
+        frozen_fake, frozen_head: the fake score and the head as the generator's turn sees them, if there are any: the
+            same weights, which take no gradient.
     """
 
     teacher: Denoiser
@@ -73,21 +75,13 @@ class Networks:
                 head = adversary.build_head(width).to(teacher.space.device)
         return cls(teacher, student, fake, head, guidance or Guidance(), null_id)
 
-    @cached_property
-    def frozen_fake(self) -> Denoiser:
-        """The fake score as the generator's turn sees it: the same weights, which take no gradient."""
-        assert self.fake is not None
-        return frozen(self.fake)
-
-    @cached_property
-    def frozen_head(self) -> nn.Module:
-        """The head as the generator's turn sees it."""
-        assert self.head is not None
-        return frozen(self.head)
+    def __post_init__(self) -> None:
+        self.frozen_fake = None if self.fake is None else frozen(self.fake)
+        self.frozen_head = None if self.head is None else frozen(self.head)
 
     def fake_score(self, critic: bool) -> Denoiser:
         """The fake score as a turn sees it."""
-        assert self.fake is not None
+        assert self.fake is not None and self.frozen_fake is not None
         if critic:
             return guided(self.fake, self.guidance.critic, self.null_id)
         return guided(self.frozen_fake, self.guidance.fake_score, self.null_id)
@@ -192,11 +186,11 @@ class Turn:
         return weighting(self.process.noise_schedule.network_time(s))
 
     def discriminator(self, noised: Noised) -> Float[Tensor, "b *l"]:
-        assert self.networks.head is not None
+        head = self.networks.head if self.critic else self.networks.frozen_head
         predict = self.teacher if self.read == "teacher" else self.fake_score
         features, mask = predict(noised).features, noised.cond.mask
-        assert features is not None
-        return (self.networks.head if self.critic else self.networks.frozen_head)(features, mask)
+        assert features is not None and head is not None
+        return head(features, mask)
 
 
 def _again_later(call: Callable[[Tensor], Prediction], x_t: Float[Tensor, "b l d"]) -> Prediction:
