@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -414,8 +415,8 @@ def test_wheels_hold_the_benchmarks_where_the_command_looks() -> None:
 ROWS = """
 def test_of_a_row(versus, quick, device):
     assert quick
-    versus("slower", ours=lambda: sum(range(40000)), reference=lambda: sum(range(20000)), bar=2.0)
-    versus("faster", ours=lambda: sum(range(10000)), reference=lambda: sum(range(80000)), bar=2.0)
+    versus("slower", ours=lambda: sum(range(400000)), reference=lambda: sum(range(20000)), bar=2.0)
+    versus("faster", ours=lambda: sum(range(10000)), reference=lambda: sum(range(400000)), bar=2.0)
     versus.compare("smaller", ours=1, reference=2, bar=0.5)
 """
 
@@ -427,7 +428,8 @@ def test_a_whole_run(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "benchmarks", folder, ignore=shutil.ignore_patterns("test_*", "__pycache__"))
     (folder / "test_row.py").write_text(ROWS)
     command = [sys.executable, "-m", "pytest", "-q", str(folder), "--quick", "--json", str(tmp_path / "run.json")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=alone)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"^slower: ratio 0\.\d+, must be at least 1\.4$", done.stdout, re.MULTILINE)
     run = json.loads((tmp_path / "run.json").read_text())
@@ -439,7 +441,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert run["complete"]
     assert run["limits"]["copy"] > 1e8
     shutil.copy(folder / "test_row.py", folder / "test_row_2.py")
-    subprocess.run([*command, "-x"], capture_output=True, cwd=ROOT)
+    subprocess.run([*command, "-x"], capture_output=True, cwd=ROOT, env=alone)
     assert not json.loads((tmp_path / "run.json").read_text())["complete"]  # it ended at the first that missed
 
 

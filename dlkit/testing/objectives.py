@@ -46,10 +46,10 @@ class Scene:
         teacher, student = (material.pointwise_denoiser(seed, process) for seed in (0, 1))
         adversary: Any = adversary_of(part)
         networks = Networks.start(teacher.requires_grad_(False), student, adversary, 0)
+        if networks.head is not None:
+            networks = replace(networks, head=networks.head.double())  # with a twin of that type
         scene = cls(networks, Turn(networks, adversary, critic))
         material.seeded(_disturb, scene.fake_network)
-        if networks.head is not None:
-            networks.head.double()
         return scene
 
     @property
