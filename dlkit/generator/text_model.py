@@ -24,8 +24,9 @@ from dlkit.errors import UserError
 from dlkit.files import atomic_folder, write_json
 from dlkit.generator.architecture import Architecture
 from dlkit.generator.folder import RECIPE, WEIGHTS, aliases, model_folder, read_model
-from dlkit.generator.writing import FEW, Captured, CompiledNetwork, Rows, Writing, has_compiler, size_for
+from dlkit.generator.writing import FEW, Captured, CompiledNetwork, Rows, Writing, size_for
 from dlkit.guidance import guided
+from dlkit.kernels._twin import has_compiler
 from dlkit.metrics._base import Sequences
 from dlkit.metrics._mbr import mbr as choose_by_mbr
 from dlkit.part import from_spec, plugins_of

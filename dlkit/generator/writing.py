@@ -1,10 +1,8 @@
 """From rows to tokens: noise, network calls and rounding, as they are written or compiled."""
 
 import copy
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, Self
 
 import torch
@@ -16,7 +14,6 @@ from dlkit.decoders._base import Decoder
 from dlkit.denoiser import Denoiser, Prediction
 from dlkit.diffusion.codes import choosing
 from dlkit.diffusion.condition import Condition
-from dlkit.errors import Notice
 from dlkit.randomness import Stream, Word, normal, uniform
 from dlkit.samplers._base import Observer, Sampler
 
@@ -198,19 +195,3 @@ def how_to_compile(denoiser: Denoiser) -> dict[str, Any]:
 def size_for(count: int, most: int) -> int:
     """Rows of a compiled batch: the power of two that holds so many texts, at most ``most``."""
     return min(most, 1 << max(count - 1, 0).bit_length())
-
-
-@cache
-def has_compiler(device: str) -> bool:
-    """Whether torch can compile for ``cpu`` or ``cuda``; if not, a :class:`dlkit.errors.Notice` says so, once."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        get_cpp_compiler()
-        if device == "cuda":
-            import triton  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except Exception as error:  # of whatever kind torch makes it
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        warnings.warn(f"compile: nothing can be compiled here, so texts are written as ever ({reason})", Notice, 4)
-        return False
-    return True

@@ -145,7 +145,7 @@ def has_compiler(device: str) -> bool:
         _probe(device)
     except Exception as error:  # of whatever kind torch makes it
         reason = " ".join(str(error).split())[:120]
-        _say(f"kernels run uncompiled on {device}, several times slower: {type(error).__name__}: {reason}")
+        _say(f"nothing can be compiled for {device}, so all runs as it is written: {type(error).__name__}: {reason}")
         return False
     return True
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -87,11 +88,23 @@ def test_without_a_compiler_it_says_so_once_and_goes_on(kernel: Twin, monkeypatc
 
     monkeypatch.setattr(_twin, "_probe", none)
     with compiled():
-        with pytest.warns(Notice, match="kernels run uncompiled on cpu.*No working C\\+\\+ compiler") as said:
+        with pytest.warns(Notice, match="nothing can be compiled for cpu.*No working C\\+\\+ compiler") as said:
             assert torch.equal(kernel(X), X**2)
         assert len(said) == 1
         with warnings.catch_warnings(action="error"):
             assert torch.equal(kernel(X), X**2)
+
+
+def test_a_compiler_that_does_not_work_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be there and lack headers, or have no place to write to: only a trial tells."""
+
+    def fails(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("Python.h: No such file or directory")
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", lambda: "g++")
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.warns(Notice, match=r"nothing can be compiled for cpu.*Python\.h"):
+        assert not has_compiler("cpu")
 
 
 def test_the_probe_knows_this_machine() -> None:
