@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import FEW, LONG, Limits, Ratio, Work, finish, garbage_kept, rounds_of, seconds
+from benchmarks.measure import LONG, Limits, Ratio, Work, finish, garbage_kept, rounds_of, seconds
 
 QUICK_SHARE = 0.7
 """What part of a bar a quick run must reach."""
@@ -67,44 +67,62 @@ class Versus:
             bf16: whether it computes in bf16.
             note: a few words for the table.
         """
+        case = Case(name, ours, bar, bytes, flops, bf16, note)
         one_round = self._warm(reference) + self._warm(ours)
         count = 1 if self.quick and bar is None else rounds_of(rounds, one_round, self.quick)
         ratio = self._rounds(name, ours, reference, scale, count)
-        case = Case(name, ours, bar, bytes, flops, bf16, note)
         if self._misses(case, ratio):
             again = self._rounds(name, ours, reference, scale, count)
             ratio = Ratio(ratio.times + again.times, ratio.reference_times + again.reference_times)
         self._timed(case, ratio)
         return ratio
 
-    def several(self, reference: "Case", cases: Sequence["Case"], rounds: int = FEW) -> list[Ratio]:
+    def several(self, reference: "Case", cases: Sequence["Case"], rounds: int = 0) -> list[Ratio]:
         """A row for each of several cases beside one reference: every round has all of them, one after another.
 
-        For what takes so long that the reference cannot be timed anew for each. A quick run leaves out what has no bar.
+        For what takes so long that the reference cannot be timed anew for each. A quick run leaves out what has no bar;
+        what computes in bf16 on a processor that lacks it, and so takes many times as long, is in one round only, its
+        first.
+
+        Args:
+            reference: of all cases; its bar is not read.
+            cases: one row each.
+            rounds: at least so many, see :func:`benchmarks.measure.rounds_of`.
         """
         if self.quick:
-            cases = [case for case in cases if case.bar is not None]
+            cases = [case for case in cases if case.bar is not None and not self._is_emulated(case)]
         everyone, times = [reference, *cases], [[] for _ in range(len(cases) + 1)]
         self.benchmark.name, self.benchmark._mode = cases[0].name, "several"
 
-        def measure(times: list[list[float]]) -> list[Ratio]:
+        def measure(times: list[list[float]], first: bool) -> float:
             for case, found in zip(everyone, times, strict=True):
-                case.before()
-                gc.collect()
-                found.append(seconds(case.ours, self.device))
-            return [Ratio(own, times[0]) for own in times[1:]]
+                if first or not self._is_emulated(case):
+                    case.before()
+                    gc.collect()
+                    found.append(seconds(case.ours, self.device))
+            return sum(found[-1] for found in times if found)
+
+        def ratios() -> list[Ratio]:
+            return [Ratio(own, times[0][: len(own)]) for own in times[1:]]
 
         with garbage_kept():
-            measure([[] for _ in everyone])  # the first calls make what later ones find
-            ratios = [measure(times) for _ in range(rounds)][-1]
-            if any(self._misses(case, ratio) for case, ratio in zip(cases, ratios, strict=True)):
-                ratios = [measure(times) for _ in range(rounds)][-1]
-        for case, ratio in zip(cases, ratios, strict=True):
+            warm: list[list[float]] = [[] for _ in everyone]
+            measure(warm, first=False)  # the first calls make what later ones find
+            count = rounds_of(rounds, measure(times, first=True), self.quick)
+            for _ in range(count - 1):
+                measure(times, first=False)
+            if any(self._misses(case, ratio) for case, ratio in zip(cases, ratios(), strict=True)):
+                for _ in range(count):
+                    measure(times, first=False)
+        for case, ratio in zip(cases, ratios(), strict=True):
             self._timed(case, ratio)
-        return ratios
+        return ratios()
 
     def _misses(self, case: "Case", ratio: Ratio) -> bool:
         return case.bar is not None and self._holds(case.bf16) and ratio.ratio < case.bar * self._share()
+
+    def _is_emulated(self, case: "Case") -> bool:
+        return case.bf16 and not self.run["bf16"]
 
     def _timed(self, case: "Case", ratio: Ratio) -> None:
         """Put the row of a ratio of times into the run."""

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks import results, scaling
-from benchmarks.measure import Limits, Ratio, peak_bytes, rounds_of
+from benchmarks.measure import FEW, Limits, Ratio, peak_bytes, rounds_of
 from benchmarks.scaling import Item, Point, curve, exponent
 from benchmarks.versus import Case, Versus
 from command_line import refused
@@ -138,15 +138,31 @@ def test_several_cases_share_the_rounds_of_one_reference(
         return Case(name, lambda: calls.append(name) or name, bar, before=lambda: calls.append(f"before {name}"))
 
     ratios = made.several(case("r", None), [case("a", 2.0), case("b", None)], rounds=2)
-    assert calls == ["before r", "r", "before a", "a", "before b", "b"] * 3  # the first is not timed
+    assert calls == ["before r", "r", "before a", "a", "before b", "b"] * (1 + FEW)  # the first is not timed
     assert [ratio.ratio for ratio in ratios] == [2.0, 1.0]
     assert [row["ratio"] for row in made.run["rows"]] == [2.0, 1.0]
     assert not made.missed
     calls.clear()
     ratios = made.several(case("r", None), [case("a", 3.0)], rounds=2)
-    assert len(ratios[0].times) == 4
-    assert calls.count("a") == 5
+    assert len(ratios[0].times) == 2 * FEW
+    assert calls.count("a") == 1 + 2 * FEW
     assert made.missed == ["a: ratio 2, must be at least 3"]
+
+
+def test_what_a_processor_only_emulates_is_measured_once(
+    versus: Callable[..., Versus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one round of several, and in none of a quick run."""
+    takes, calls = {"r": 8.0, "fp32": 4.0, "bf16": 80.0}, []
+    cases = [Case(name, lambda name=name: calls.append(name) or name, 0.05, bf16=name == "bf16") for name in takes]
+    for quick, native, expected in ((False, True, 1 + FEW), (False, False, 1), (True, False, 0)):
+        calls.clear()
+        made = versus(1.0, quick=quick, bf16=native)
+        monkeypatch.setattr("benchmarks.versus.seconds", lambda work, device: takes[work()])
+        made.several(cases[0], cases[1:])
+        assert calls.count("bf16") == expected
+        assert [row["ratio"] for row in made.run["rows"]] == ([2.0] if quick else [2.0, 0.1])
+        assert not made.missed
 
 
 @pytest.mark.parametrize(

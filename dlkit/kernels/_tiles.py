@@ -2,8 +2,8 @@
 
 import torch
 
-ON_CPU = 1 << 19
-"""Elements of a tile: 2 MiB of float32, which stay in the caches of two cores from one pass to the next."""
+ON_CPU = 1 << 20
+"""Elements of a tile: 4 MiB of float32, which stay in the caches of two cores from one pass to the next."""
 
 ON_ACCELERATOR = 1 << 23
 """There small products leave the device idle."""

@@ -48,13 +48,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, table: Tensor, bias: Tensor | None, ids: Tensor, elements: int | None) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
-        total, own = x.new_full((len(x),), -torch.inf, dtype=wide), x.new_zeros(len(x), dtype=wide)
+        highest = x.new_full((len(x),), torch.finfo(wide).min, dtype=wide)
+        total, own = torch.zeros_like(highest), torch.zeros_like(highest)
         with torch.autocast(x.device.type, enabled=False):
-            for rows, tokens, logits in _tiles(x, table, bias, elements):
-                logits = logits.to(wide)
+            for rows, tokens, logits in _tiles(x, table, bias, None, elements):
                 place, here = _place(ids[rows], tokens)
                 own[rows] += torch.where(here, logits.gather(1, place)[:, 0], 0.0)
-                total[rows] = torch.logaddexp(total[rows], logits.logsumexp(1))
+                high = torch.maximum(highest[rows], logits.amax(1))
+                found = logits.sub_(high[:, None]).exp_().sum(1)
+                total[rows] = total[rows] * (highest[rows] - high).exp() + found
+                highest[rows] = high
+        total = highest + total.log()
         ctx.save_for_backward(x, table, bias, ids, total)
         ctx.elements = elements
         return torch.where((ids >= 0) & (ids < len(table)), total - own, torch.nan)
@@ -67,34 +71,58 @@ class _LinearCrossEntropy(torch.autograd.Function):
             torch.zeros_like(each, dtype=total.dtype) if wanted else None
             for each, wanted in zip((x, table, bias), ctx.needs_input_grad, strict=False)
         )
+        weighted = x * grad[:, None].to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            for rows, tokens, logits in _tiles(x, table, bias, ctx.elements):
-                slope = logits.to(total.dtype).sub_(total[rows, None]).exp_().mul_(grad[rows, None])
+            for rows, tokens, logits in _tiles(x, table, bias, total, ctx.elements):
+                slope = logits.exp_()
                 place, here = _place(ids[rows], tokens)
-                slope.scatter_add_(1, place, torch.where(here, -grad[rows], 0.0)[:, None])
+                slope.scatter_add_(1, place, torch.where(here, -1.0, 0.0).to(slope.dtype)[:, None])
                 if of_bias is not None:
-                    of_bias[tokens] += slope.sum(0)
+                    of_bias[tokens].addmv_(slope.T, grad[rows])
                 slope = slope.to(x.dtype)
                 if of_x is not None:
                     _add_product(of_x[rows], slope, table[tokens])
                 if of_table is not None:
-                    _add_product(of_table[tokens], slope.T, x[rows])
+                    _add_product(of_table[tokens], slope.T, weighted[rows])
+        if of_x is not None:
+            of_x *= grad[:, None]
         return (*(None if g is None else g.to(x.dtype) for g in (of_x, of_table, of_bias)), None, None)
 
 
 def _tiles(
-    x: Tensor, table: Tensor, bias: Tensor | None, elements: int | None
+    x: Tensor, table: Tensor, bias: Tensor | None, shift: Tensor | None, elements: int | None
 ) -> Iterator[tuple[slice, slice, Float[Tensor, "r c"]]]:
-    """Which rows and which tokens, and their logits."""
+    """Which rows and which tokens, and their x table^T + bias - shift in float32 or better.
+
+    Every tile takes the memory of the one before, and may be written to.
+    """
     rows, tokens = shape_of_tile(len(x), len(table), x.device, elements)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    is_wide = x.dtype == wide
+    if is_wide:
+        x, table = _beside(x, table, bias, shift)
+    memory = x.new_empty(rows * tokens)
     for first in range(0, len(table), tokens):
         these = slice(first, min(first + tokens, len(table)))
         for start in range(0, len(x), rows):
             some = slice(start, min(start + rows, len(x)))
-            if bias is None:
-                yield some, these, x[some] @ table[these].T
-            else:
-                yield some, these, torch.addmm(bias[these], x[some], table[these].T)
+            shape = some.stop - some.start, these.stop - these.start
+            logits = torch.mm(x[some], table[these].T, out=memory[: shape[0] * shape[1]].view(shape))
+            if not is_wide:
+                logits = logits.to(wide)
+                logits = logits if bias is None else logits.add_(bias[these])
+                logits = logits if shift is None else logits.sub_(shift[some, None])
+            yield some, these, logits
+
+
+def _beside(x: Tensor, table: Tensor, bias: Tensor | None, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+    """[x, 1, -shift] and [table, bias, 1], so that the product adds both and no pass over the logits does."""
+    left, right = [x], [table]
+    if bias is not None:
+        left, right = [*left, x.new_ones(len(x), 1)], [*right, bias[:, None]]
+    if shift is not None:
+        left, right = [*left, -shift[:, None]], [*right, table.new_ones(len(table), 1)]
+    return torch.cat(left, 1), torch.cat(right, 1)
 
 
 def _place(ids: Tensor, tokens: slice) -> tuple[Tensor, Tensor]:

@@ -46,8 +46,8 @@ def score_distillation(
     (masked tokens of the sample), ``sum`` b. Arithmetic is done in float32 or better; float64 stays float64. A sample
     without masked positions counts as zero. There is no second derivative.
 
-    Compiled, the forward pass reads the three states once, and the backward pass reads them and writes what gradients
-    are wanted, already times the gradient of the loss; nothing as large is kept in between.
+    The forward pass finds what gradients are wanted along with the loss, and they alone are kept, in float32 or better.
+    The backward pass multiplies them by the gradient of the loss; on a CPU only where that is not 1.
 
     Args:
         x: the student's output e.
@@ -80,9 +80,10 @@ def score_distillation_gradients(
     For callers that take the gradients through one network after the other. With ``detach_scores`` the last two are
     None. Each gradient has the type of what it is the gradient of; arguments are those of :func:`score_distillation`.
     """
-    loss, scale = _loss(x, x0_teacher, x0_fake, mask, mu, weight, reduction, sample_weight)
     wanted = (True, not detach_scores, not detach_scores)
-    return loss, *_gradients(x, x0_teacher, x0_fake, scale, torch.ones_like(loss), mu, *wanted)  # type: ignore[return-value]
+    loss, *found = _loss(x, x0_teacher, x0_fake, mask, mu, weight, reduction, sample_weight, *wanted)
+    states = x, x0_teacher, x0_fake
+    return loss, *(None if g is None else g.to(state.dtype) for g, state in zip(found, states, strict=True))  # type: ignore[return-value]
 
 
 @torch.no_grad()
@@ -128,56 +129,52 @@ def _loss(
     weight: Weight,
     reduction: Reduction,
     sample_weight: Float[Tensor, "b *l"] | None,
-) -> tuple[Float[Tensor, ""], Float[Tensor, "b l"]]:
-    """The loss, and what multiplies each position's share of it."""
-    wide = wide_type(x, x0_teacher, x0_fake)
-    keep, x, teacher, fake = mask.to(wide), x.to(wide), x0_teacher.to(wide), x0_fake.to(wide)
-    d = teacher - fake
-    share = (d * ((1.0 - mu) * d + (fake - x))).sum(-1)
-    distance = (x - teacher).abs().sum(-1)  # over the same range as the line above, so that one pass gives both
-    scale = keep * _scale(distance, keep, x.shape[-1], weight, reduction, sample_weight)
-    return (scale * share).sum(), scale
-
-
-@twin
-def _gradients(
-    x: Float[Tensor, "b l d"],
-    x0_teacher: Float[Tensor, "b l d"],
-    x0_fake: Float[Tensor, "b l d"],
-    scale: Float[Tensor, "b l"],
-    grad_loss: Float[Tensor, ""],
-    mu: float,
     of_x: bool,
     of_teacher: bool,
     of_fake: bool,
-) -> tuple[Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None]:
-    """The three gradients, times that of the loss."""
-    wide, factor = scale.dtype, (scale * grad_loss)[..., None]
-    fake = x0_fake.to(wide)
-    d, r = x0_teacher.to(wide) - fake, fake - x.to(wide)
-    pull = 2.0 * (1.0 - mu) * d + r
-    grad_x = (-factor * d).to(x.dtype) if of_x else None
-    grad_teacher = (factor * pull).to(x0_teacher.dtype) if of_teacher else None
-    grad_fake = (factor * (d - pull)).to(x0_fake.dtype) if of_fake else None
-    return grad_x, grad_teacher, grad_fake
+) -> tuple[
+    Float[Tensor, ""], Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None, Float[Tensor, "b l d"] | None
+]:
+    """The loss and those of its gradients that are wanted."""
+    wide = wide_type(x, x0_teacher, x0_fake)
+    keep, x, teacher, fake = mask.to(wide), x.to(wide), x0_teacher.to(wide), x0_fake.to(wide)
+    d, r = teacher - fake, fake - x
+    share = (d * ((1.0 - mu) * d + r)).sum(-1)
+    distance = (x - teacher).abs().sum(-1)  # over the same range as the line above, so that one pass gives both
+    scale = keep * _scale(distance, keep, x.shape[-1], weight, reduction, sample_weight)
+    factor, pull = scale[..., None], 2.0 * (1.0 - mu) * d + r
+    return (
+        (scale * share).sum(),
+        -factor * d if of_x else None,
+        factor * pull if of_teacher else None,
+        factor * (d - pull) if of_fake else None,
+    )
 
 
 class _ScoreDistillation(torch.autograd.Function):
-    """Each pass reads the states; between them one number for each position is kept."""
+    """One pass over the states for loss and gradients, of which only the gradients are kept."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
         x, x0_teacher, x0_fake, mask, mu, weight, reduction, detach_scores, sample_weight = args
         states = x.detach(), x0_teacher.detach(), x0_fake.detach()
-        loss, scale = _loss(*states, mask, mu, weight, reduction, sample_weight)
-        ctx.save_for_backward(x, x0_teacher, x0_fake, scale)
-        ctx.mu, ctx.detach_scores = mu, detach_scores
+        wanted = [asked and not (detach_scores and at) for at, asked in enumerate(ctx.needs_input_grad[:3])]
+        loss, *found = _loss(*states, mask, mu, weight, reduction, sample_weight, *wanted)
+        ctx.save_for_backward(*found)
+        ctx.types = [state.dtype for state in states]
         return loss
 
     @staticmethod
     @once_differentiable  # the weight's dependence on the states is left out
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        wanted = [asked and not (ctx.detach_scores and at) for at, asked in enumerate(ctx.needs_input_grad[:3])]
-        args: tuple[Any, ...] = (*(each.detach() for each in ctx.saved_tensors), grad_loss, ctx.mu, *wanted)
-        found = _gradients(*args)
-        return (*found, None, None, None, None, None, None)
+        is_one = _is_one(grad_loss)
+        grads = (
+            None if grad is None else (grad if is_one else grad * grad_loss).to(dtype)
+            for grad, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
+        )
+        return (*grads, None, None, None, None, None, None)
+
+
+def _is_one(number: Float[Tensor, ""]) -> bool:
+    """Whether it is 1, where that can be seen without waiting for a device."""
+    return number.is_cpu and number.item() == 1.0

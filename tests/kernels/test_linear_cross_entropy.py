@@ -97,11 +97,11 @@ def test_logits_far_from_zero() -> None:
 
 
 def test_the_logits_are_never_all_there() -> None:
-    n, v, d = 256, 2000, 8
+    n, v, d = 512, 2000, 8
     x, table, bias, ids = case(n, v, d, dtype=torch.float32)
     with LiveMemory() as memory:
-        linear_cross_entropy(x, table, bias, ids, elements=8000).sum().backward()
-    assert memory.largest <= max(8000, v * d)
+        linear_cross_entropy(x, table, bias, ids, elements=20_000).sum().backward()
+    assert memory.largest <= max(20_000, v * d)
     assert memory.peak < n * v * 4 / 8
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from dlkit.kernels import score_distillation as module
 from dlkit.kernels.score_distillation import (
     Reduction,
     Weight,
@@ -250,6 +251,23 @@ def test_a_second_derivative_is_refused() -> None:
     (grad,) = torch.autograd.grad(ours(data) ** 2, data.x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+def test_a_gradient_of_one_saves_a_pass_where_no_device_must_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere it is not read, and the result is the same."""
+    assert module._is_one(torch.ones(())) and not module._is_one(torch.tensor(2.0))
+    assert not module._is_one(torch.ones((), device="meta"))
+    found = torch.autograd.grad(ours(data := case()), data.tensors())
+    monkeypatch.setattr(module, "_is_one", lambda number: False)
+    assert_close(torch.autograd.grad(ours(data), data.tensors()), found, rtol=0, atol=0)
+
+
+def test_gradients_can_be_taken_twice() -> None:
+    loss = ours(data := case())
+    first = torch.autograd.grad(loss, data.tensors(), torch.tensor(3.0).double(), retain_graph=True)
+    second = torch.autograd.grad(loss, data.tensors())
+    for one, other in zip(first, second, strict=True):
+        assert_close(one, 3.0 * other, **EXACT)
 
 
 @pytest.mark.parametrize("detach", [False, True])

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from dlkit.errors import UserError
-from dlkit.kernels import _twin
+from dlkit.kernels import _twin, score_distillation
 from dlkit.kernels.score_distillation import _loss
 from dlkit.objectives._terms import added
 from dlkit.recipe import Recipe
@@ -247,9 +247,18 @@ STEPS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("changes", STEPS.values(), ids=STEPS)
 def test_nothing_in_a_step_waits_for_the_device(
-    changes: dict[str, Any], teacher: Path, data: Path, tmp_path: Path, no_reading: Callable[[], None]
+    changes: dict[str, Any],
+    teacher: Path,
+    data: Path,
+    tmp_path: Path,
+    no_reading: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """But for what is logged, every so many steps; ``x0_noise=sigma_0`` asks for a number that the host has itself."""
+    """But for what is logged, every so many steps; ``x0_noise=sigma_0`` asks for a number that the host has itself.
+
+    The gradient of the loss is read on a CPU only.
+    """
+    monkeypatch.setattr(score_distillation, "_is_one", lambda number: False)
     changes = tiny.merged({"run": {"log_every": 10}, "stages": [{"steps": 9}]}, changes)
     stage = stage_of(teacher, data, tmp_path / "run", **changes)
     stage.step(0)
