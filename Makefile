@@ -39,11 +39,11 @@ lint: .venv/.dev ## check style and formatting
 types: .venv/.test .venv/.dev ## check types
 	$(BIN)/pyright
 
-bench: .venv/.test ## run the benchmarks (a quarter of an hour); STORE=1 keeps the run in docs/results
+bench: .venv/.test ## run the benchmarks (about ten minutes); STORE=1 keeps the run in docs/results
 	$(BENCH_ENV) $(BIN)/pytest -q benchmarks/ --json .cache/bench.json
 	$(if $(STORE),$(BIN)/python -m benchmarks.results .cache/bench.json)
 
-bench-quick: .venv/.test ## run small benchmarks (one or two minutes), which must reach 70 % of their bars
+bench-quick: .venv/.test ## run small benchmarks (a minute), which must reach 70 % of their bars
 	$(BENCH_ENV) $(BIN)/pytest -q benchmarks/ --quick
 
 bench-scaling: .venv/.test ## measure how cost grows with work; STORE=1 keeps it too

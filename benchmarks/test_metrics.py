@@ -63,7 +63,7 @@ def dlkit_metrics(hypotheses: list[list[str]]) -> Scores:
 
 
 def test_scores_of_samples(versus, quick):
-    sources = 20 if quick else 120
+    sources = 20 if quick else 60
     hypotheses = corpus(sources)
     chosen, *numbers = dlkit_metrics(hypotheses)
     expected_choice, *expected = pair_by_pair(hypotheses)

@@ -1,7 +1,7 @@
 """A row of the table: ours beside a reference, in turns."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,7 @@ class Versus:
 
         For what takes so long that the reference cannot be timed anew for each. A quick run leaves out what has no bar;
         what computes in bf16 on a processor that lacks it, and so takes many times as long, is in one round only, its
-        first.
+        first. What misses its bar has as many rounds again, with the reference.
 
         Args:
             reference: of all cases; its bar is not read.
@@ -94,26 +94,28 @@ class Versus:
         everyone, times = [reference, *cases], [[] for _ in range(len(cases) + 1)]
         self.benchmark.name, self.benchmark._mode = cases[0].name, "several"
 
-        def measure(times: list[list[float]], first: bool) -> float:
-            for case, found in zip(everyone, times, strict=True):
-                if first or not self._is_emulated(case):
-                    case.before()
-                    gc.collect()
-                    found.append(seconds(case.ours, self.device))
-            return sum(found[-1] for found in times if found)
+        def measure(which: Iterable[int]) -> float:
+            took = 0.0
+            for k in which:
+                everyone[k].before()
+                gc.collect()
+                times[k].append(seconds(everyone[k].ours, self.device))
+                took += times[k][-1]
+            return took
 
         def ratios() -> list[Ratio]:
             return [Ratio(own, times[0][: len(own)]) for own in times[1:]]
 
+        often = [k for k, case in enumerate(everyone) if not self._is_emulated(case)]
         with garbage_kept():
-            warm: list[list[float]] = [[] for _ in everyone]
-            measure(warm, first=False)  # the first calls make what later ones find
-            count = rounds_of(rounds, measure(times, first=True), self.quick)
+            measure(often)
+            times[:] = [[] for _ in everyone]  # the first calls make what later ones find
+            count = rounds_of(rounds, measure(range(len(everyone))), self.quick)
             for _ in range(count - 1):
-                measure(times, first=False)
-            if any(self._misses(case, ratio) for case, ratio in zip(cases, ratios(), strict=True)):
-                for _ in range(count):
-                    measure(times, first=False)
+                measure(often)
+            missed = [k for k, found in enumerate(ratios(), 1) if self._misses(everyone[k], found)]
+            for _ in range(count if missed else 0):
+                measure([0, *missed])
         for case, ratio in zip(cases, ratios(), strict=True):
             self._timed(case, ratio)
         return ratios()

@@ -129,7 +129,7 @@ def test_a_missed_bar_is_measured_twice_and_told(versus: Callable[..., Versus]) 
 def test_several_cases_share_the_rounds_of_one_reference(
     versus: Callable[..., Versus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prepared before the clock starts; all of them again where one misses its bar."""
+    """Prepared before the clock starts; what misses its bar, and the reference, as often again."""
     takes, calls = {"r": 8.0, "a": 4.0, "b": 8.0}, []
     made = versus(1.0)
     monkeypatch.setattr("benchmarks.versus.seconds", lambda work, device: takes[work()])
@@ -137,13 +137,14 @@ def test_several_cases_share_the_rounds_of_one_reference(
     def case(name: str, bar: float | None) -> Case:
         return Case(name, lambda: calls.append(name) or name, bar, before=lambda: calls.append(f"before {name}"))
 
-    ratios = made.several(case("r", None), [case("a", 2.0), case("b", None)], rounds=2)
+    ratios = made.several(case("r", None), [case("a", 2.0), case("b", None)])
     assert calls == ["before r", "r", "before a", "a", "before b", "b"] * (1 + FEW)  # the first is not timed
     assert [ratio.ratio for ratio in ratios] == [2.0, 1.0]
     assert [row["ratio"] for row in made.run["rows"]] == [2.0, 1.0]
     assert not made.missed
     calls.clear()
-    ratios = made.several(case("r", None), [case("a", 3.0)], rounds=2)
+    ratios = made.several(case("r", None), [case("a", 3.0), case("b", 1.0)])
+    assert calls.count("b") == 1 + FEW
     assert len(ratios[0].times) == 2 * FEW
     assert calls.count("a") == 1 + 2 * FEW
     assert made.missed == ["a: ratio 2, must be at least 3"]
