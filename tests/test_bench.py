@@ -244,12 +244,17 @@ class TestPeak:
         found = peak_bytes(step)
         assert self.peak - kept <= found <= self.peak - kept + self.slack
 
-    def test_of_one_after_the_other(self) -> None:
+    @pytest.mark.parametrize("leaves_nothing", [False, True])
+    def test_of_one_after_the_other(self, leaves_nothing: bool) -> None:
+        calls: list[int] = []
+
         def work() -> None:
+            calls.append(1)
             for _ in range(3):
                 torch.empty(1000)
 
-        assert peak_bytes(work) == 4000
+        assert peak_bytes(work, leaves_nothing=leaves_nothing) == 4000
+        assert len(calls) == 2 - leaves_nothing
 
 
 # Cost as work grows.

@@ -91,10 +91,13 @@ def _in_tile(
     tokens: int,
 ) -> Int[Tensor, " n"]:
     """The best token of each state among those of the tile that begins there."""
-    found, tile = torch.empty_like(starts), starts // tokens
-    sizes = tile.bincount(minlength=-(-len(table) // tokens)).tolist()
-    for number, states in enumerate(tile.argsort().split(sizes)):
-        one = slice(number * tokens, (number + 1) * tokens)
-        for some in states.split(rows):
-            found[some] = torch.addmm(bias[one], x[some], table[one].T).argmax(1) + one.start
-    return found
+    order, sizes = starts.argsort(), (starts // tokens).bincount(minlength=-(-len(table) // tokens)).tolist()
+    tiles = zip(x[order].split(sizes), table.split(tokens), bias.split(tokens), strict=True)
+    found = [
+        torch.addmm(add, some, tile.T).argmax(1) + number * tokens
+        for number, (states, tile, add) in enumerate(tiles)
+        for some in states.split(rows)
+    ]
+    best = torch.empty_like(starts)
+    best[order] = torch.cat(found)
+    return best
