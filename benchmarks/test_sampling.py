@@ -136,3 +136,20 @@ def test_a_student_against_2000_steps(versus, quick, device, batch):
         flops=flops(size, batch),
         note="same network, same precision",
     )
+
+
+def test_a_captured_call(versus, quick, device):
+    """Noise, network, rounding and tokens as one graph, at batch 1, where what is around the products weighs most."""
+    if quick:
+        pytest.skip("compiling takes longer than a quick run has")
+    name, size = ("BERT-base", BASE) if device.type == "cuda" else ("BERT-small", SMALL)
+    student, sources = networks.student(*size).to(device), networks.texts(1, GIVEN - 3)
+    assert student.generate(sources, compile=True) == student.generate(sources)
+    versus(
+        f"student, text to text, {name}, batch 1, one captured graph",
+        ours=lambda: student.generate(sources, compile=True),
+        reference=lambda: student.generate(sources),
+        rounds=21,
+        flops=flops(size, 1),
+        note="beside the same call uncompiled",
+    )
