@@ -183,13 +183,8 @@ def test_memory(versus: Versus, quick: bool, taught: Teacher, batch: int, stages
     """Peaks of an iteration above weights and the optimisers' state; the gradients of one network are in them."""
     fresh = stages()
     reference, texts = written(taught, fresh), rows(fresh)
-    found: dict[str, Work] = {"reference": lambda: reference.iteration(*texts)}
-    found |= {name: iterations(stages(f"run.memory={name}")) for name in (("low",) if quick else ("low", "lowest"))}
-    peaks = {}
-    for name, step in found.items():
-        peaks[name] = peak_bytes(step)  # of its second call: the optimisers' state is there by then
-    size = f"{'small' if quick else 'BERT-small'}, batch {batch}"
-    whole = peaks.pop("reference")
-    for name, peak in peaks.items():
-        bar = None if name != "low" else 0.65 if quick else 0.75  # a quick run's states are few beside its gradients
-        versus.compare(f"memory of an iteration, {name}, {size}", ours=peak, reference=whole, bar=bar)
+    whole = peak_bytes(lambda: reference.iteration(*texts))  # of its second call, when the optimisers' state is there
+    peak = peak_bytes(iterations(stages(*LOW)))
+    name = f"memory of an iteration, low, {'small' if quick else 'BERT-small'}, batch {batch}"
+    # A quick run's states are few beside its gradients.
+    versus.compare(name, ours=peak, reference=whole, bar=0.65 if quick else 0.75)
