@@ -150,6 +150,16 @@ def test_several_cases_share_the_rounds_of_one_reference(
     assert made.missed == ["a: ratio 2, must be at least 3"]
 
 
+def test_what_is_there_twice_is_warmed_up_once(versus: Callable[..., Versus]) -> None:
+    calls: list[str] = []
+
+    def same() -> None:
+        calls.append("r")
+
+    versus(1.0).several(Case("r", same), [Case("other", lambda: calls.append("o")), Case("again", same)])
+    assert "".join(calls) == "ro" + "ror" * FEW
+
+
 def test_what_a_processor_only_emulates_is_measured_once(
     versus: Callable[..., Versus], monkeypatch: pytest.MonkeyPatch
 ) -> None:

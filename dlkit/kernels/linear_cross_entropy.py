@@ -71,7 +71,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             torch.zeros_like(each, dtype=total.dtype) if wanted else None
             for each, wanted in zip((x, table, bias), ctx.needs_input_grad, strict=False)
         )
-        weighted = x * grad[:, None].to(x.dtype)
+        weighted = (x * grad[:, None]).to(x.dtype)  # rounded once
         with torch.autocast(x.device.type, enabled=False):
             for rows, tokens, logits in _tiles(x, table, bias, total, ctx.elements):
                 slope = logits.exp_()

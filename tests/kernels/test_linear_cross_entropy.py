@@ -96,6 +96,19 @@ def test_logits_far_from_zero() -> None:
     assert torch.isfinite(torch.autograd.grad(found.sum(), x)[0]).all()
 
 
+def test_tokens_that_a_bias_forbids() -> None:
+    """Whole tiles of them too, the first among them."""
+    x, table, bias, ids = case(6, 50, 3)
+    bias = torch.where(torch.arange(50) < 30, -torch.inf, bias.detach())
+    ids = ids.remainder(20) + 30
+    found, wanted = linear_cross_entropy(x, table, bias, ids, elements=40), usual(x, table, bias, ids)
+    assert_close(found, wanted)
+    for one, other in zip(
+        torch.autograd.grad(found.sum(), (x, table)), torch.autograd.grad(wanted.sum(), (x, table)), strict=True
+    ):
+        assert_close(one, other)
+
+
 def test_the_logits_are_never_all_there() -> None:
     n, v, d = 512, 2000, 8
     x, table, bias, ids = case(n, v, d, dtype=torch.float32)
