@@ -19,6 +19,8 @@ import hypothesis
 import jaxtyping
 import pytest
 
+import shapecheck
+
 # The first call of anything in torch is slow, and any call is on a busy core: a deadline would test the machine.
 hypothesis.settings.register_profile("dlkit", deadline=None)
 hypothesis.settings.load_profile("dlkit")
@@ -38,6 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("compile"):
             item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    shapecheck.begin()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, TypeCheckError, jaxtyped
 from torch import Tensor
 
+import shapecheck
 from shapecheck import checker
 
 P = ParamSpec("P")
@@ -107,3 +108,18 @@ def test_dlkit_itself_is_checked() -> None:
 
     with pytest.raises(TypeCheckError):
         Registry(kind=3, package="dlkit")  # type: ignore[arg-type]
+
+
+def test_a_test_is_left_alone_after_its_first_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapecheck, "CALLS", 2)
+    shapecheck.begin()
+    try:
+        for _ in range(2):
+            with pytest.raises(TypeCheckError):
+                promise(torch.zeros(2, 3))
+        promise(torch.zeros(3, 3))
+        assert promise(torch.zeros(2, 3)).shape == (2, 3)
+    finally:
+        shapecheck.begin()
+    with pytest.raises(TypeCheckError):
+        promise(torch.zeros(2, 3))
