@@ -176,5 +176,5 @@ class _ScoreDistillation(torch.autograd.Function):
 
 
 def _is_one(number: Float[Tensor, ""]) -> bool:
-    """Whether it is 1, where that can be seen without waiting for a device."""
-    return number.is_cpu and number.item() == 1.0
+    """Whether it is 1, where that can be seen without waiting for a device, and without breaking a graph."""
+    return number.is_cpu and not torch.compiler.is_compiling() and number.item() == 1.0

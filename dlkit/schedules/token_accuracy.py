@@ -48,16 +48,11 @@ class Accuracy:
 
     def exact(self, c: Times) -> Times:
         """tau before it is cut off."""
-        log_phi = torch.special.log_ndtr(self._argument(c))
-        mean = (torch.exp(self.others * log_phi) * self._w.on(c.device)).sum(-1)
-        return self._scale * (mean - 1.0 / (self.others + 1)) + SLOPE * (c - 1.0)
+        return self._and_slope(c)[0]
 
     def slope(self, c: Times) -> Times:
         """d tau / dc."""
-        argument = self._argument(c)
-        log_slope = (self.others - 1) * torch.special.log_ndtr(argument) - 0.5 * argument.square()
-        mean = (torch.exp(log_slope) * self._w.on(c.device)).sum(-1) * (self.others / math.sqrt(2.0 * math.pi))
-        return self._scale * mean / _noise(c).square() + SLOPE
+        return self._and_slope(c)[1]
 
     def c(self, tau: Times) -> Times:
         """The inverse, with its derivative 1 / slope for autograd."""
@@ -68,12 +63,22 @@ class Accuracy:
         share = (sought - table[above - 1]) / (table[above] - table[above - 1])
         c = low + share.clamp(0.0, 1.0) * (high - low)
         for _ in range(NEWTON):
-            c = (c + (sought - self.exact(c)) / self.slope(c)).clamp(low, high)
+            found, slope = self._and_slope(c)
+            c = (c + (sought - found) / slope).clamp(low, high)
         c = torch.where(sought <= 0.0, 0.0, torch.where(sought >= 1.0, 1.0, c))
         return c + (tau - sought) / self.slope(c)
 
-    def _argument(self, c: Times) -> Float[Tensor, "*b n"]:
-        return (c / _noise(c))[..., None] + self._z.on(c.device)
+    def _and_slope(self, c: Times) -> tuple[Times, Times]:
+        """tau before it is cut off, and d tau / dc, from the same log Phi(z + r)."""
+        argument = (c / _noise(c))[..., None] + self._z.on(c.device)
+        log_phi, w = torch.special.log_ndtr(argument), self._w.on(c.device)
+        mean = (torch.exp(self.others * log_phi) * w).sum(-1)
+        density = (torch.exp((self.others - 1) * log_phi - 0.5 * argument.square()) * w).sum(-1)
+        slope = density * (self.others / math.sqrt(2.0 * math.pi)) / _noise(c).square()
+        return (
+            self._scale * (mean - 1.0 / (self.others + 1)) + SLOPE * (c - 1.0),
+            self._scale * slope + SLOPE,
+        )
 
 
 def _noise(c: Times) -> Times:

@@ -305,3 +305,19 @@ def test_the_compiled_twin(dtype: torch.dtype, agrees) -> None:
         states = [torch.randn(b, l, d).to(dtype).requires_grad_() for _ in range(3)]
         agrees(loss, (*states, torch.rand(b, l) < 0.7, "l1", torch.rand(b)))
         agrees(loss, (*states, torch.rand(b, l) < 0.7, "l1", torch.rand(b, l)))
+
+
+@pytest.mark.compile
+def test_it_can_be_a_part_of_a_graph() -> None:
+    """Forward and backward: neither looks at a value."""
+
+    def gradients(one: Case, scale: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(scale * score_distillation(*one.tensors(), one.mask, mu=1.2), one.tensors())
+
+    def graph(x: Tensor, teacher: Tensor, fake: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
+        return scale * score_distillation(x, teacher, fake, mask, mu=1.2)
+
+    one, scale = case(), torch.tensor(1.0).double()
+    found = torch.compile(graph, fullgraph=True, backend="aot_eager")(*one.tensors(), one.mask, scale)
+    for ours, wanted in zip(torch.autograd.grad(found, one.tensors()), gradients(one, scale), strict=True):
+        assert_close(ours, wanted, **EXACT)
