@@ -43,6 +43,7 @@ def process(environment: dict[str, str], *args: str) -> subprocess.CompletedProc
             if kind != "objectives"
         ),
     ],
+    ids=["quick", "the rest", *(kind for kind in KINDS if kind != "objectives")],
 )
 def test_a_starter_of_every_kind_passes_its_tests(kind: str, some: str, tmp_path: Path) -> None:
     package = new_plugin("my-first", tmp_path, kind)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
+import torch._dynamo
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.compiler import config
 
 from dlkit.decoders._base import Decoder
 from dlkit.denoiser import Denoiser, Prediction
@@ -17,7 +17,7 @@ from dlkit.diffusion.condition import Condition
 from dlkit.randomness import Stream, Word, normal, uniform
 from dlkit.samplers._base import Observer, Sampler
 
-MANY = config.patch(recompile_limit=1 << 16, accumulated_recompile_limit=1 << 16)  # graphs in a process
+MANY = torch._dynamo.config.patch(recompile_limit=1 << 16, accumulated_recompile_limit=1 << 16)  # graphs in a process
 FEW = 4  # network calls that become one graph, which then holds the network as often
 
 

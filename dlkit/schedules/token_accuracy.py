@@ -6,9 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
 from dlkit.errors import UserError
 from dlkit.schedules import register
