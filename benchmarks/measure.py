@@ -100,17 +100,19 @@ class Ratio:
         return statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
 
 
-def peak_bytes(work: Work, device: torch.device = CPU, leaves_nothing: bool = False) -> int:
+def peak_bytes(work: Work, device: torch.device = CPU, leaves_nothing: bool = False, first: Work | None = None) -> int:
     """The most bytes of tensors alive at once during a call, above those alive at its beginning.
 
     On a CPU from the profiler's memory events, one for each block that PyTorch's allocator hands out or takes back, so
     that what a fused operation or the backward pass takes and gives back within is seen too. The call is made twice and
     the second counts: the profiler knows only blocks that it has seen made, and the first call leaves behind those
-    (gradients, say) that the second gives back; for work that leaves nothing behind the first is left out. On a GPU
-    from ``torch.cuda.max_memory_allocated``.
+    (gradients, say) that the second gives back; for work that leaves nothing behind the first is left out, and
+    ``first`` takes its place where something smaller leaves the same. On a GPU from
+    ``torch.cuda.max_memory_allocated``.
     """
+    first = first or work
     if device.type == "cuda":
-        work()
+        first()
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -118,7 +120,7 @@ def peak_bytes(work: Work, device: torch.device = CPU, leaves_nothing: bool = Fa
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     if not leaves_nothing:
-        memory_events(work)
+        memory_events(first)
     alive = peak = 0
     for size in memory_events(work):
         alive += size

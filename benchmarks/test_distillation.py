@@ -29,6 +29,8 @@ SHARED = ("plan.share_samples=true",)
 PREDICTIONS = (*SHARED, "plan.share_predictions=true")
 LOW = ("run.memory=low",)
 BF16 = ("run.precision=bf16",)
+FEW = 2
+"""Texts of what is called before anything is measured: it compiles the same, and leaves the same behind."""
 CLIP = 1e6  # gradients are compared as they are
 
 Stages = Callable[..., StageRun]
@@ -99,10 +101,10 @@ def written(
     return made
 
 
-def rows(stage: StageRun) -> tuple[tuple[Tensor, Tensor], ...]:
-    """The texts of a stage's first iteration: the critic's, the real ones and the generator's."""
+def rows(stage: StageRun, count: int | None = None) -> tuple[tuple[Tensor, Tensor], ...]:
+    """The texts, all or some, of a stage's first iteration: the critic's, the real ones and the generator's."""
     drawn = [stage.draw(name, 0).batch for name in ("critic", "critic/real", "generator")]
-    return tuple((one.ids, one.mask) for one in drawn)
+    return tuple((one.ids[:count], one.mask[:count]) for one in drawn)
 
 
 def iterations(stage: StageRun) -> Work:
@@ -149,25 +151,32 @@ def test_gradients_are_the_references(taught: Teacher, stages: Stages) -> None:
 def test_iteration(versus: Versus, quick: bool, taught: Teacher, batch: int, stages: Stages) -> None:
     """Ours has the allocator's settings of a run, the reference glibc's own, and in one row ours."""
     fresh, size = stages(), f"{'small' if quick else 'BERT-small'}, batch {batch}"
-    reference, texts = written(taught, fresh), rows(fresh)
+    reference, texts, few = written(taught, fresh), rows(fresh), rows(fresh, FEW)
     forward = networks.flops(taught.architecture, batch)
 
-    def case(name: str, bar: float | None, forwards: int, stage: StageRun, note: str = "") -> Case:
-        row, least = f"distillation iteration, {name}, {size}", min(forwards, 14) * forward
-        low = stage.recipe.run.precision == "bf16"
-        said = note or f"{forwards} forward passes"
-        return Case(row, iterations(stage), bar, flops=least, bf16=low, note=said, before=keep_freed_memory)
+    def case(name: str, bar: float | None, forwards: int, *settings: str, note: str = "") -> Case:
+        stage, least = stages(*settings), min(forwards, 14) * forward
+        return Case(
+            f"distillation iteration, {name}, {size}",
+            iterations(stage),
+            bar,
+            flops=least,
+            bf16=stage.recipe.run.precision == "bf16",
+            note=note or f"{forwards} forward passes",
+            before=keep_freed_memory,
+            warm=lambda: stages(*settings, f"batch_size={FEW}").step(0),
+        )
 
     plain = lambda: reference.iteration(*texts)  # noqa: E731
     allocator = "not ours: what the allocator's settings alone bring"
     versus.several(
-        Case("reference", plain, before=hand_back_freed_memory),
+        Case("reference", plain, before=hand_back_freed_memory, warm=lambda: reference.iteration(*few)),
         [
-            case("same plan", 1.05, 14, fresh, "14 forward passes, as the reference"),
-            case("shared samples", 1.15, 13, stages(*SHARED)),
-            case("shared predictions", None, 12, stages(*PREDICTIONS)),
-            case("low memory", 0.9, 15, stages(*LOW)),
-            case("bf16", 2.5, 14, stages(*BF16), "against the fp32 reference"),
+            case("same plan", 1.05, 14, note="14 forward passes, as the reference"),
+            case("shared samples", 1.15, 13, *SHARED),
+            case("shared predictions", None, 12, *PREDICTIONS),
+            case("low memory", 0.9, 15, *LOW),
+            case("bf16", 2.5, 14, *BF16, note="against the fp32 reference"),
             Case(
                 f"the reference's iteration with our allocator settings, {size}",
                 plain,
@@ -182,8 +191,9 @@ def test_iteration(versus: Versus, quick: bool, taught: Teacher, batch: int, sta
 def test_memory(versus: Versus, quick: bool, taught: Teacher, batch: int, stages: Stages) -> None:
     """Peaks of an iteration above weights and the optimisers' state; the gradients of one network are in them."""
     fresh = stages()
-    reference, texts = written(taught, fresh), rows(fresh)
-    whole = peak_bytes(lambda: reference.iteration(*texts))  # of its second call, when the optimisers' state is there
+    reference, texts, few = written(taught, fresh), rows(fresh), rows(fresh, FEW)
+    # of its second call, when the optimisers' state is there
+    whole = peak_bytes(lambda: reference.iteration(*texts), first=lambda: reference.iteration(*few))
     peak = peak_bytes(iterations(stages(*LOW)))
     name = f"memory of an iteration, low, {'small' if quick else 'BERT-small'}, batch {batch}"
     # A quick run's states are few beside its gradients.

@@ -15,7 +15,13 @@ QUICK_SHARE = 0.7
 
 @dataclass(frozen=True)
 class Case:
-    """What a row is of, beside its reference; see :meth:`Versus.__call__`. ``before`` is called ahead of each round."""
+    """What a row is of, beside its reference; see :meth:`Versus.__call__`.
+
+    Attributes:
+        before: called ahead of each round.
+        warm: called once before all rounds; None is ``ours``. For what takes long, something small that compiles the
+            same.
+    """
 
     name: str
     ours: Work
@@ -25,6 +31,7 @@ class Case:
     bf16: bool = False
     note: str = ""
     before: Work = lambda: None
+    warm: Work | None = None
 
 
 class Versus:
@@ -103,13 +110,17 @@ class Versus:
                 took += times[k][-1]
             return took
 
+        def warm(which: Iterable[int]) -> None:
+            for k in which:
+                everyone[k].before()
+                (everyone[k].warm or everyone[k].ours)()
+
         def ratios() -> list[Ratio]:
             return [Ratio(own, times[0][: len(own)]) for own in times[1:]]
 
         often = [k for k, case in enumerate(everyone) if not self._is_emulated(case)]
         with garbage_kept():
-            measure(k for k in often if all(everyone[k].ours is not case.ours for case in everyone[:k]))
-            times[:] = [[] for _ in everyone]  # the first calls make what later ones find
+            warm(k for k in often if all(everyone[k].ours is not case.ours for case in everyone[:k]))
             count = rounds_of(rounds, measure(range(len(everyone))), self.quick)
             for _ in range(count - 1):
                 measure(often)
@@ -190,7 +201,7 @@ class Versus:
     def _warm(self, work: Work) -> float:
         """Twice, unless once takes long: what compiles at the first call is ready at the second."""
         took = seconds(work, self.device)
-        return took if took > LONG and self.quick else seconds(work, self.device)
+        return took if took > LONG / 2 else seconds(work, self.device)
 
     def _rounds(self, name: str, ours: Work, reference: Work, scale: float, count: int) -> Ratio:
         """pytest-benchmark times ours, and asks for the reference before each of its rounds."""

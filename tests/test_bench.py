@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks import results, scaling
-from benchmarks.measure import FEW, Limits, Ratio, peak_bytes, rounds_of
+from benchmarks.measure import FEW, LONG, Limits, Ratio, peak_bytes, rounds_of
 from benchmarks.scaling import Item, Point, curve, exponent
 from benchmarks.versus import Case, Versus
 from command_line import refused
@@ -103,8 +103,19 @@ def test_both_sides_take_turns(versus: Callable[..., Versus]) -> None:
     found = versus(4.0)(
         "a row", ours=lambda: calls.append("o"), reference=lambda: calls.append("r"), rounds=3, bytes=2.0
     )
-    assert "".join(calls) == "rroo" + "ro" * 3
+    assert "".join(calls) == "ro" + "ro" * 3
     assert (found.ratio, found.low, found.high) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(("takes", "times"), [(LONG / 4, 2), (LONG, 1)])
+def test_what_takes_long_is_called_once_before(
+    versus: Callable[..., Versus], monkeypatch: pytest.MonkeyPatch, takes: float, times: int
+) -> None:
+    calls: list[str] = []
+    made = versus(takes)
+    monkeypatch.setattr("benchmarks.versus.seconds", lambda work, device: takes + 0.0 * len(str(work())))
+    found = made("a row", ours=lambda: calls.append("o"), reference=lambda: calls.append("r"), rounds=FEW)
+    assert "".join(calls) == "r" * times + "o" * times + "ro" * len(found.times)
 
 
 def test_the_row_of_a_ratio(versus: Callable[..., Versus]) -> None:
@@ -158,6 +169,13 @@ def test_what_is_there_twice_is_warmed_up_once(versus: Callable[..., Versus]) ->
 
     versus(1.0).several(Case("r", same), [Case("other", lambda: calls.append("o")), Case("again", same)])
     assert "".join(calls) == "ro" + "ror" * FEW
+
+
+def test_something_small_may_be_called_first(versus: Callable[..., Versus]) -> None:
+    calls: list[str] = []
+    small = Case("o", lambda: calls.append("o"), warm=lambda: calls.append("w"))
+    versus(1.0).several(Case("r", lambda: calls.append("r")), [small])
+    assert "".join(calls) == "rw" + "ro" * FEW
 
 
 def test_what_a_processor_only_emulates_is_measured_once(
@@ -265,6 +283,8 @@ class TestPeak:
 
         assert peak_bytes(work, leaves_nothing=leaves_nothing) == 4000
         assert len(calls) == 2 - leaves_nothing
+        assert peak_bytes(work, first=lambda: calls.clear()) == 4000
+        assert len(calls) == 1
 
 
 # Cost as work grows.
