@@ -12,6 +12,7 @@ from benchmarks import results
 from benchmarks.about import about
 from benchmarks.measure import limits
 from benchmarks.versus import Versus
+from dlkit.errors import UserError
 
 HERE = Path(__file__).parent
 RUN = pytest.StashKey[dict[str, Any]]()
@@ -99,7 +100,12 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     done = sum(len(terminalreporter.stats.get(outcome, ())) for outcome in ("passed", "failed", "skipped"))
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and done == config.stash[COLLECTED]
     run |= {"complete": run["complete"] and ended and not broken, "seconds": time.monotonic() - config.stash[BEGUN]}
-    terminalreporter.section("dlkit")
-    terminalreporter.write_line(results.text_table(run, results.stored()["runs"].get(run["device"])))
     if config.getoption("--json"):
         results.write_run(config.getoption("--json"), run)
+    terminalreporter.section("dlkit")
+    try:
+        before = results.stored()["runs"].get(run["device"])
+    except UserError as error:  # kept runs that cannot be read are no reason to lose this one
+        terminalreporter.write_line(f"benchmarks: {error}")
+        before = None
+    terminalreporter.write_line(results.text_table(run, before))

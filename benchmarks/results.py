@@ -15,6 +15,10 @@ from dlkit.files import read_json, write_json, write_text
 
 STORE = Path(__file__).parents[1] / "docs/results/performance.json"
 
+MADE_BY = {"device", "date", "command", "versions", "threads"}
+RUN, CURVES = MADE_BY | {"rows", "limits", "seconds"}, MADE_BY | {"base", "curves"}
+"""What a run of the benchmarks and one of the curves must hold."""
+
 Run = dict[str, Any]
 Row = dict[str, Any]
 
@@ -57,14 +61,17 @@ def kept(store: dict[str, dict[str, Run]], run: Run, name: str = "the run") -> d
     """The store with a run in it, in place of the one of the same device, whose ratios it remembers.
 
     Raises:
-        UserError: the run is quick, or not whole.
+        UserError: the run is quick, or not whole, or no run.
     """
+    if not isinstance(run, dict) or not (run.keys() >= RUN or run.keys() >= CURVES):
+        raise UserError(f"{name} is no run of the benchmarks; give what `make bench` or `make bench-scaling` wrote")
     if "curves" in run:
         return {**store, "scaling": {**store["scaling"], run["device"]: run}}
     if run.get("quick") or not run.get("complete"):
         raise UserError(f"{name} is {'quick' if run.get('quick') else 'not whole'}; keep a run of all of `make bench`")
     old = store["runs"].get(run["device"])
-    before = old and {"date": old["date"], "ratios": ratios(old)}
+    is_same = old and {**old, "before": None} == {**run, "before": None}  # a run kept again is not before itself
+    before = old and (old.get("before") if is_same else {"date": old["date"], "ratios": ratios(old)})
     return {**store, "runs": {**store["runs"], run["device"]: {**run, "before": before}}}
 
 
@@ -195,8 +202,9 @@ def main(arguments: list[str] | None = None) -> None:
     store = stored()
     for path in parser.parse_args(arguments).runs:
         store = kept(store, read_json(path), str(path))
+    text = page(store)
     write_json(STORE, store)
-    write_text(STORE.with_suffix(".md"), page(store))
+    write_text(STORE.with_suffix(".md"), text)
 
 
 if __name__ == "__main__":

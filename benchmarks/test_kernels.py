@@ -83,14 +83,14 @@ def test_score_distillation(versus, device):
 
     assert_close(ours(), plain(), rtol=1e-4, atol=1e-9)
     what = "score_distillation, forward and backward, [64, 128, 128] fp32"
-    versus(what, ours=ours, reference=plain, bar=3.0, rounds=41, bytes=9 * SIZE)
+    versus(what, ours=ours, reference=plain, bar=3.0, rounds=41, bytes=6 * SIZE)
     versus(
         f"{what}, beside a bare pass",
         ours=ours,
         reference=bare_pass,
         bar=1 / 1.5,
         rounds=41,
-        bytes=9 * SIZE,
+        bytes=6 * SIZE,
         note="the bare pass reads the three states, then reads them and writes three",
     )
 

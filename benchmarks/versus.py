@@ -98,6 +98,8 @@ class Versus:
         """
         if self.quick:
             cases = [case for case in cases if case.bar is not None and not self._is_emulated(case)]
+        if not cases:
+            return []
         everyone, times = [reference, *cases], [[] for _ in range(len(cases) + 1)]
         self.benchmark.name, self.benchmark._mode = cases[0].name, "several"
 
@@ -121,7 +123,9 @@ class Versus:
         often = [k for k, case in enumerate(everyone) if not self._is_emulated(case)]
         with garbage_kept():
             warm(k for k in often if all(everyone[k].ours is not case.ours for case in everyone[:k]))
-            count = rounds_of(rounds, measure(range(len(everyone))), self.quick)
+            measure(range(len(everyone)))
+            longest = max(times[k][0] for k in often if k) if often[1:] else 0.0
+            count = rounds_of(rounds, times[0][0] + longest, self.quick)
             for _ in range(count - 1):
                 measure(often)
             missed = [k for k, found in enumerate(ratios(), 1) if self._misses(everyone[k], found)]

@@ -47,6 +47,13 @@ def pytest_runtest_setup() -> None:
     shapecheck.begin()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """What fixtures did is not counted against the test."""
+    if not item.get_closest_marker("compile"):
+        shapecheck.begin()
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run ``dlkit``; exit code, standard output and standard error."""

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks import results, scaling
-from benchmarks.measure import FEW, LONG, Limits, Ratio, peak_bytes, rounds_of
+from benchmarks.measure import FEW, LONG, MANY, Limits, Ratio, peak_bytes, rounds_of
 from benchmarks.scaling import Item, Point, curve, exponent
 from benchmarks.versus import Case, Versus
 from command_line import refused
@@ -176,6 +176,16 @@ def test_something_small_may_be_called_first(versus: Callable[..., Versus]) -> N
     small = Case("o", lambda: calls.append("o"), warm=lambda: calls.append("w"))
     versus(1.0).several(Case("r", lambda: calls.append("r")), [small])
     assert "".join(calls) == "rw" + "ro" * FEW
+
+
+def test_rounds_are_counted_by_what_is_in_all_of_them(versus: Callable[..., Versus], monkeypatch) -> None:
+    """A pair that is quick has seven rounds, whatever else takes long in one round alone."""
+    takes = {"r": 2.0, "fp32": 1.0, "bf16": 80.0}
+    cases = [Case(name, lambda name=name: name, bf16=name == "bf16") for name in takes]
+    made = versus(1.0, bf16=False)
+    monkeypatch.setattr("benchmarks.versus.seconds", lambda work, device: takes[work()])
+    assert [len(ratio.times) for ratio in made.several(cases[0], cases[1:])] == [MANY, 1]
+    assert versus(1.0, quick=True).several(cases[0], cases[1:]) == []  # none has a bar
 
 
 def test_what_a_processor_only_emulates_is_measured_once(
@@ -369,6 +379,23 @@ def test_numbers_are_written_to_six_digits(tmp_path: Path) -> None:
 def test_quick_and_partial_runs_are_not_kept(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UserError, match=f"run.json is {why}"):
         results.kept(EMPTY, a_run(**changes), "run.json")
+
+
+@pytest.mark.parametrize("content", [[], 3, {}, {"complete": True, "device": "d", "rows": []}, {"curves": []}])
+def test_what_is_no_run_is_refused_and_nothing_is_lost(
+    content: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "STORE", tmp_path / "performance.json")
+    (tmp_path / "performance.json").write_text(json.dumps(EMPTY))
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"run.json is no run of the benchmarks; give what `make bench`"):
+        results.main([str(tmp_path / "run.json")])
+    assert json.loads((tmp_path / "performance.json").read_text()) == EMPTY
+
+
+def test_a_run_that_is_kept_twice_is_not_before_itself() -> None:
+    store = results.kept(results.kept(EMPTY, a_run(ratio=1.0)), a_run(ratio=4.0))
+    assert results.kept(store, a_run(ratio=4.0)) == store
 
 
 def test_runs_are_kept_and_the_page_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,12 @@ def shape_of_tile(n: int, v: int, device: torch.device, elements: int | None = N
         v: its columns.
         device: what it suits, unless ``elements`` says otherwise.
         elements: the most that a tile has.
+
+    Raises:
+        ValueError: there are no columns.
     """
+    if not v:
+        raise ValueError("the table has no rows; give one for each token")
     elements = elements or (ON_CPU if device.type == "cpu" else ON_ACCELERATOR)
     columns = min(v, elements, max(TOKENS, elements // max(n, 1)))
     rows = max(1, min(n, elements // columns))

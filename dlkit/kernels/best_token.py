@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.kernels._tiles import shape_of_tile
+from dlkit.kernels._wide import wide_type
 
 LARGE = 1 << 22
 """Scores from which on it pays on a CPU to look for the place of the highest one afterwards."""
@@ -18,7 +19,7 @@ MANY = 1024
 def best_token(
     x: Float[Tensor, "*n d"], table: Float[Tensor, "v d"], bias: Float[Tensor, " v"], *, elements: int | None = None
 ) -> Int[Tensor, "*n"]:
-    """argmax_v (x . table_v + bias_v) in float32, the first one on ties.
+    """argmax_v (x . table_v + bias_v) in float32 or better, the first one on ties.
 
     Scores are made and compared in tiles of states by tokens. On a CPU the place of a maximum takes longer to find than
     the maximum, which is vectorised; so there only the best tile of each state is looked for, and in the end that tile
@@ -34,7 +35,8 @@ def best_token(
     rows, tokens = shape_of_tile(len(flat), len(table), x.device, elements)
     later = x.is_cpu and len(flat) * len(table) >= LARGE and not torch.compiler.is_compiling()
     with torch.autocast(x.device.type, enabled=False):
-        flat, table, bias = flat.float(), table.float(), bias.float()
+        wide = wide_type(flat, table, bias)
+        flat, table, bias = flat.to(wide), table.to(wide), bias.to(wide)
         if later:
             best = _in_tile(flat, table, bias, _tile_of_best(flat, table, bias, rows, tokens), rows, tokens)
         else:

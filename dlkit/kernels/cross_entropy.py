@@ -14,8 +14,8 @@ ELEMENTS = 1 << 20
 def cross_entropy(logits: Float[Tensor, "n v"], ids: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """-log softmax(logits)[id] of every row, in float32 at least.
 
-    Beside the logits nothing as large is made in the forward pass, and their gradient alone in the backward pass;
-    PyTorch's own makes one and two. It can be differentiated once.
+    Beside the logits nothing as large is made in the forward pass, and their gradient alone in the backward pass (of
+    logits in half precision also one in float32); PyTorch's own makes one and two. It can be differentiated once.
     """
     return _CrossEntropy.apply(logits, ids)  # type: ignore[return-value]
 

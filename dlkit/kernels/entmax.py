@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dlkit.kernels._wide import wide_type
+
 STEPS = 50
 
 
@@ -18,7 +20,7 @@ def entmax(scores: Float[Tensor, "*n v"], alpha: float) -> Float[Tensor, "*n v"]
         scores: z.
         alpha: in (1, 2].
     """
-    z = (alpha - 1) * scores
+    z = (alpha - 1) * scores.to(wide_type(scores))
     power = 1.0 / (alpha - 1)
     low = z.amax(-1, keepdim=True) - 1.0  # there the largest alone has a mass of 1
     width = 1.0 - scores.shape[-1] ** (1.0 - alpha)  # here all of them together have at most that
@@ -26,7 +28,7 @@ def entmax(scores: Float[Tensor, "*n v"], alpha: float) -> Float[Tensor, "*n v"]
         middle = low + width * 0.5 ** (step + 1)
         low = torch.where((z - middle).clamp_min(0.0).pow(power).sum(-1, keepdim=True) >= 1.0, middle, low)
     p = (z - low).clamp_min(0.0).pow(power)
-    return p / p.sum(-1, keepdim=True)
+    return (p / p.sum(-1, keepdim=True)).to(scores.dtype)
 
 
 def onto_simplex(values: Float[Tensor, "*n v"], alpha: float = 2.0) -> Float[Tensor, "*n v"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dlkit.kernels._tiles import shape_of_tile
+from dlkit.kernels._wide import wide_type
 
 
 def linear_cross_entropy(
@@ -36,7 +37,7 @@ def linear_cross_entropy(
         ids: the tokens; the loss of a row whose token the table does not have is NaN.
         elements: logits held at once; None is what suits the device.
     """
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type) and wide_type(x, table) == torch.float32:  # it leaves float64 alone
         dtype = torch.get_autocast_dtype(x.device.type)
         x, table, bias = x.to(dtype), table.to(dtype), None if bias is None else bias.to(dtype)
     return _LinearCrossEntropy.apply(x, table, bias, ids, elements)  # type: ignore[return-value]

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from dlkit.kernels._wide import wide_type
 from dlkit.kernels.best_token import best_token
 
 Metric = Literal["l2", "cosine"]
@@ -23,8 +24,13 @@ def nearest_token(
         table: one row for each token.
         metric: what near means.
         elements: see :func:`dlkit.kernels.best_token.best_token`.
+
+    Raises:
+        ValueError: the metric is another one, or the table has no rows.
     """
-    rows = table.detach().float()
+    if metric not in ("l2", "cosine"):
+        raise ValueError(f"metric must be 'l2' or 'cosine', not {metric!r}")
+    rows = table.detach().to(wide_type(x, table))
     if metric == "cosine":
         return best_token(x, F.normalize(rows), rows.new_zeros(len(rows)), elements=elements)
     return best_token(x, rows, rows.square().sum(1) / -2, elements=elements)

@@ -1,6 +1,6 @@
 """The score-distillation loss of SiD, DMD and Diff-Instruct, with its gradients in closed form."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -58,7 +58,11 @@ def score_distillation(
         weight, reduction, detach_scores: as above.
         sample_weight: a factor of each sample, a function of its time for example, or of each of its positions; it gets
             no gradient.
+
+    Raises:
+        ValueError: an unknown weight or reduction.
     """
+    _require_known(weight, reduction)
     return _ScoreDistillation.apply(x, x0_teacher, x0_fake, mask, mu, weight, reduction, detach_scores, sample_weight)  # type: ignore[return-value]
 
 
@@ -80,10 +84,17 @@ def score_distillation_gradients(
     For callers that take the gradients through one network after the other. With ``detach_scores`` the last two are
     None. Each gradient has the type of what it is the gradient of; arguments are those of :func:`score_distillation`.
     """
+    _require_known(weight, reduction)
     wanted = (True, not detach_scores, not detach_scores)
     loss, *found = _loss(x, x0_teacher, x0_fake, mask, mu, weight, reduction, sample_weight, *wanted)
     states = x, x0_teacher, x0_fake
     return loss, *(None if g is None else g.to(state.dtype) for g, state in zip(found, states, strict=True))  # type: ignore[return-value]
+
+
+def _require_known(weight: str, reduction: str) -> None:
+    for given, known in ((weight, get_args(Weight)), (reduction, get_args(Reduction))):
+        if given not in known:
+            raise ValueError(f"{given!r} is none of {', '.join(known)}")
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from dlkit.data import grammar
@@ -89,7 +89,12 @@ class Corpus:
         """The rows of a step: consecutive pieces of one shuffled epoch after the other."""
         batch = self.rows.gather(batch_indices(len(self.rows), batch_size, step, seed))
         index = torch.arange(batch_size) + step * batch_size
-        return Draw(Batch(batch.ids.to(device), batch.mask.to(device), batch.index), index.to(device))
+        return Draw(Batch(sent(batch.ids, device), sent(batch.mask, device), batch.index), sent(index, device))
+
+
+def sent(x: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:
+    """On the device; to a GPU from pinned memory, so that nobody waits for the copy."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from dlkit.recipe import Guidance, Recipe, Stage
 from dlkit.samplers.renoise import Renoise
 from dlkit.spaces._base import TokenSpace
 from dlkit.spaces.embedding import sigma_0_noised
-from dlkit.training.data import Draw
+from dlkit.training.data import Draw, sent
 
 
 @dataclass
@@ -260,7 +260,7 @@ class Studio:
         z = self.networks.teacher.prior(self.noise(draw, name, step), self.grid[0])
         if self.recipe.generator_input == "backward_simulation":
             return self._simulated(cond, z, which, draw, name, step)
-        t = torch.tensor(self.grid, dtype=torch.float64, device=z.device)[which]
+        t = sent(torch.tensor(self.grid, dtype=torch.float64), z.device)[which]
         x_t = self.process.q_sample(self.real(draw), t, self.noise(draw, f"{name}/data", step), cond)
         return torch.where(which[:, None, None] == 0, z, x_t), t
 

@@ -45,3 +45,10 @@ def test_distributions_stay(seed: int, alpha: float) -> None:
     p = scores(seed).softmax(-1)
     p = torch.cat((p, torch.eye(7).double()[:1]))  # a corner too
     assert_close(onto_simplex(p, alpha), p, rtol=1e-9, atol=1e-12)
+
+
+def test_half_precision_is_summed_in_float32() -> None:
+    z = torch.randn(4, 1000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = entmax(z, 1.5)
+    assert found.dtype == torch.bfloat16
+    assert_close(found, entmax(z.double(), 1.5).bfloat16(), rtol=1e-2, atol=1e-6)

@@ -133,3 +133,11 @@ def test_it_can_be_a_part_of_a_graph() -> None:
     found, wanted = graph(x, table, bias, ids), usual(x, table, bias, ids)
     assert_close(found, wanted)
     assert_close(torch.autograd.grad(found.sum(), table), torch.autograd.grad(wanted.sum(), table))
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    x, table, bias, ids = case(9, 50, 4)
+    assert x.dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16):
+        found = linear_cross_entropy(x, table, bias, ids)
+    assert_close(found, usual(x, table, bias, ids), rtol=1e-12, atol=1e-12)

@@ -1,5 +1,8 @@
 """The nearest row, by brute force."""
 
+import inspect
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,3 +62,17 @@ def test_the_cosine_disregards_lengths(seed: int) -> None:
 def test_a_row_of_zeros_has_cosine_zero() -> None:
     table = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [0.1, 1.0]])
     assert nearest_token(torch.tensor([[2.0, -1.0], [1.0, 0.0]]), table, metric="cosine").tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_float64_stays_float64(place: int) -> None:
+    """Rows that float32 cannot tell apart."""
+    table = torch.tensor([[1.0 + 5e-8 * k] for k in range(2)], dtype=torch.float64)
+    assert nearest_token(table[place : place + 1], table).tolist() == [place]
+
+
+def test_what_it_cannot_do_is_refused() -> None:
+    with pytest.raises(ValueError, match="metric must be 'l2' or 'cosine', not 'cos'"):
+        inspect.unwrap(nearest_token)(torch.ones(1, 2), torch.ones(3, 2), metric="cos")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the table has no rows"):
+        nearest_token(torch.ones(1, 2), torch.ones(0, 2))

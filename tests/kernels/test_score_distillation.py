@@ -1,5 +1,6 @@
 """Loss (4) and its closed-form gradients against autograd of the loss written out, sample by sample, in float64."""
 
+import inspect
 import itertools
 import math
 from dataclasses import dataclass
@@ -321,3 +322,11 @@ def test_it_can_be_a_part_of_a_graph() -> None:
     found = torch.compile(graph, fullgraph=True, backend="aot_eager")(*one.tensors(), one.mask, scale)
     for ours, wanted in zip(torch.autograd.grad(found, one.tensors()), gradients(one, scale), strict=True):
         assert_close(ours, wanted, **EXACT)
+
+
+@pytest.mark.parametrize("function", [score_distillation, score_distillation_gradients])
+@pytest.mark.parametrize("wrong", [{"weight": "l2"}, {"reduction": "average"}])
+def test_what_is_not_known_is_refused(function, wrong: dict[str, str]) -> None:
+    data = case()
+    with pytest.raises(ValueError, match="is none of "):
+        inspect.unwrap(function)(*data.tensors(), data.mask, mu=1.0, **wrong)
