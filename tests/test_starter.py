@@ -17,7 +17,8 @@ from plugin_packages import install
 ROOT = Path(__file__).parents[1]
 NO_CACHE = ("-p", "no:cacheprovider")
 QUICK = "not compiles and not distils and not fits and not is_a_teacher"
-STRICT = ("-W", "error", "-W", "default::DeprecationWarning")  # torch's compiler uses what torch deprecates
+OF_TORCH = "default:`torch.jit.script_method` is deprecated:DeprecationWarning"  # which its compiler uses
+STRICT = ("-W", "error", "-W", OF_TORCH)
 
 
 def installed(package: Path, site: Path) -> dict[str, str]:

@@ -207,7 +207,7 @@ SLOW = {"token_accuracy": pytest.mark.slow}  # Newton's method is unrolled where
 def test_compiles_into_one_graph(name: str) -> None:
     process = tried(name)
     torch.compiler.reset()
-    compiled = torch.compile(everything, fullgraph=True, backend="eager")
+    compiled = torch.compile(everything, fullgraph=True, backend="aot_eager")
     for one, other in zip(compiled(process, "cpu"), everything(process, "cpu"), strict=True):
         assert_close(one, other, rtol=1e-6, atol=1e-6)
 

@@ -44,8 +44,10 @@ def check(case: Case) -> None:
         case.close(torch.stack([x0 for _, _, x0 in path]).float(), golden["x_reconst"].float(), "x_reconst")
         raw = [each for each in fed if each is not None]
         case.close(torch.stack(raw), golden["x_selfcond"], "x_selfcond")
-        # at gamma(0) a logit adds large terms of both signs, so that rounding is of the largest of them, not of the sum
-        case.close(logits[-1], golden["final_logits"], "final_logits", of_largest=True)
+        # At gamma(0) a logit adds large terms of both signs, whose rounding is that of the largest. Where the second
+        # computation of the recording was off by more than its tolerance, nobody can be held to that.
+        is_coarse = case.meta["self_check"]["result"]["final_logits"] > case.meta["tolerance"]["atol"]
+        case.close(logits[-1], golden["final_logits"], "final_logits", of_largest=is_coarse)
         assert torch.equal(denoiser.space.logits(x).argmax(-1), golden["tokens"])
 
 
