@@ -17,8 +17,7 @@ from plugin_packages import install
 ROOT = Path(__file__).parents[1]
 NO_CACHE = ("-p", "no:cacheprovider")
 QUICK = "not compiles and not distils and not fits and not is_a_teacher"
-OF_TORCH = "default:`torch.jit.script_method` is deprecated:DeprecationWarning"  # which its compiler uses
-STRICT = ("-W", "error", "-W", OF_TORCH)
+STRICT = ("-o", "filterwarnings=error\nignore::DeprecationWarning:torch")  # whose compiler uses what it deprecated
 
 
 def installed(package: Path, site: Path) -> dict[str, str]:
