@@ -1,10 +1,13 @@
 """The best row of a table for every state, without the full matrix of scores."""
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from dlkit.kernels._bounds import highest_possible, multiplies_bytes
 from dlkit.kernels._tiles import shape_of_tile
 from dlkit.kernels._wide import wide_type
 
@@ -12,7 +15,16 @@ LARGE = 1 << 22
 """Scores from which on it pays on a CPU to look for the place of the highest one afterwards."""
 
 MANY = 1024
-"""States from which on a column beside the table is cheaper than a bias added to every score."""
+"""States from which on it pays to write the table anew: with the bias as a column beside it, or in bytes."""
+
+TILES = 16
+"""Tiles of a table from which on it pays to rule most of them out."""
+
+OTHERS = 0.25
+"""Part of all pairs of a state and a tile that, not ruled out, take as long to look through as all of them to make."""
+
+Tiles = Sequence[tuple[Float[Tensor, "t d"], Float[Tensor, " t"] | None]]
+"""Parts of a table and of its bias; None where the bias is the table's last column."""
 
 
 @torch.no_grad()  # a choice has no gradient
@@ -23,7 +35,9 @@ def best_token(
 
     Scores are made and compared in tiles of states by tokens. On a CPU the place of a maximum takes longer to find than
     the maximum, which is vectorised; so there only the best tile of each state is looked for, and in the end that tile
-    is made once more: of all of them, a small part.
+    is made once more: of all of them, a small part. Where the CPU multiplies bytes faster than floats and there is much
+    to do, products of bytes first bound the scores of every tile, and only those tiles are made that may have the
+    highest: the answer is the same.
 
     Args:
         x: states.
@@ -33,12 +47,12 @@ def best_token(
     """
     flat = x.reshape(-1, x.shape[-1])
     rows, tokens = shape_of_tile(len(flat), len(table), x.device, elements)
-    later = x.is_cpu and len(flat) * len(table) >= LARGE and not torch.compiler.is_compiling()
     with torch.autocast(x.device.type, enabled=False):
         wide = wide_type(flat, table, bias)
         flat, table, bias = flat.to(wide), table.to(wide), bias.to(wide)
-        if later:
-            best = _in_tile(flat, table, bias, _tile_of_best(flat, table, bias, rows, tokens), rows, tokens)
+        if x.is_cpu and len(flat) * len(table) >= LARGE and not torch.compiler.is_compiling():
+            best = _best_by_bounds(flat, table, bias, rows, tokens)
+            best = _best_by_tiles(flat, table, bias, rows, tokens) if best is None else best
         else:
             best = torch.cat([_best(part, table, bias, tokens) for part in flat.split(rows)])
         return best.reshape(x.shape[:-1])
@@ -58,48 +72,84 @@ def _best(
     return found
 
 
-def _tile_of_best(
+def _best_by_bounds(
+    x: Float[Tensor, "n d"], table: Float[Tensor, "v d"], bias: Float[Tensor, " v"], rows: int, tokens: int
+) -> Int[Tensor, " n"] | None:
+    """The best token of each state, by products of bytes and few of floats; None where that does not pay.
+
+    The score that a state has in its most promising tile rules out all tiles whose bound is below it.
+    """
+    suits = x.dtype == torch.float32 and len(x) > MANY and len(table) >= TILES * tokens and multiplies_bytes()
+    bounds = highest_possible(x, table, bias, rows, tokens) if suits else None
+    if bounds is None:
+        return None
+    tiles, memory = list(zip(table.split(tokens), bias.split(tokens), strict=True)), x.new_empty(rows * tokens)
+    first = _first(bounds)
+    states, scores, places = _search(x, tiles, first, memory, rows)
+    best, found = torch.empty_like(scores), torch.empty_like(places)
+    best[states], found[states] = scores, places
+    others = (bounds >= best) & ~first
+    if others.sum() > OTHERS * others.numel():
+        return None
+    states, scores, places = _search(x, tiles, others, memory, rows)
+    higher = best.scatter_reduce(0, states, scores, "amax")
+    equal = scores == higher[states]
+    found = torch.where(
+        higher > best, len(table), found
+    )  # a better one is among the others; of equals the first counts
+    return found.scatter_reduce(0, states[equal], places[equal], "amin")
+
+
+def _best_by_tiles(
     x: Float[Tensor, "n d"], table: Float[Tensor, "v d"], bias: Float[Tensor, " v"], rows: int, tokens: int
 ) -> Int[Tensor, " n"]:
-    """Where the tile of each state's best token begins. All tiles are made in the same memory.
+    """The best token of each state, looked for in its best tile only.
 
     For many states the bias is a column beside the table, and they end in 1: so the product adds it, and no pass of its
     own.
     """
-    many = len(x) > MANY
-    if many:
+    biases: Sequence[Tensor | None] = bias.split(tokens)
+    if len(x) > MANY:
         x, table = F.pad(x, (0, 1), value=1.0), torch.cat((table, bias[:, None]), 1)
-    tiles, tile_bias = table.split(tokens), bias.split(tokens)
-    memory, highest = x.new_empty(rows * tokens), x.new_empty(len(tiles), rows)
-    found = []
-    for states in x.split(rows):
-        for tile, add, high in zip(tiles, tile_bias, highest[:, : len(states)], strict=True):
-            scores = memory[: len(states) * len(tile)].view(len(states), len(tile))
-            if many:
-                torch.mm(states, tile.T, out=scores)
-            else:
-                torch.addmm(add, states, tile.T, out=scores)
-            torch.amax(scores, 1, out=high)
-        found.append(highest[:, : len(states)].argmax(0) * tokens)
-    return torch.cat(found)
+        biases = [None] * len(biases)
+    tiles, memory = list(zip(table.split(tokens), biases, strict=True)), x.new_empty(rows * tokens)
+    states, _, places = _search(x, tiles, _first(_highest(x, tiles, memory, rows)), memory, rows)
+    return torch.empty_like(places).scatter_(0, states, places)
 
 
-def _in_tile(
-    x: Float[Tensor, "n d"],
-    table: Float[Tensor, "v d"],
-    bias: Float[Tensor, " v"],
-    starts: Int[Tensor, " n"],
-    rows: int,
-    tokens: int,
-) -> Int[Tensor, " n"]:
-    """The best token of each state among those of the tile that begins there."""
-    order, sizes = starts.argsort(), (starts // tokens).bincount(minlength=-(-len(table) // tokens)).tolist()
-    tiles = zip(x[order].split(sizes), table.split(tokens), bias.split(tokens), strict=True)
-    found = [
-        torch.addmm(add, some, tile.T).argmax(1) + number * tokens
-        for number, (states, tile, add) in enumerate(tiles)
-        for some in states.split(rows)
-    ]
-    best = torch.empty_like(starts)
-    best[order] = torch.cat(found)
-    return best
+def _first(highest: Float[Tensor, "k n"]) -> Bool[Tensor, "k n"]:
+    """Which tile is each state's first one with the highest number."""
+    return torch.zeros_like(highest, dtype=torch.bool).scatter_(0, highest.argmax(0, keepdim=True), True)
+
+
+def _scores(
+    memory: Float[Tensor, " e"], x: Float[Tensor, "n d"], table: Float[Tensor, "v d"], bias: Float[Tensor, " v"] | None
+) -> Float[Tensor, "n v"]:
+    """x . table_v (+ bias_v), written there."""
+    scores = memory[: len(x) * len(table)].view(len(x), len(table))
+    return torch.mm(x, table.T, out=scores) if bias is None else torch.addmm(bias, x, table.T, out=scores)
+
+
+def _highest(x: Float[Tensor, "n d"], tiles: Tiles, memory: Float[Tensor, " e"], rows: int) -> Float[Tensor, "k n"]:
+    """The highest score of each state in each tile."""
+    highest = x.new_empty(len(tiles), len(x))
+    for states, out in zip(x.split(rows), highest.split(rows, 1), strict=True):
+        for (table, bias), high in zip(tiles, out, strict=True):
+            torch.amax(_scores(memory, states, table, bias), 1, out=high)
+    return highest
+
+
+def _search(
+    x: Float[Tensor, "n d"], tiles: Tiles, wanted: Bool[Tensor, "k n"], memory: Float[Tensor, " e"], rows: int
+) -> tuple[Int[Tensor, " m"], Float[Tensor, " m"], Int[Tensor, " m"]]:
+    """For each wanted pair of a tile and a state: the state, its highest score there, and of which token that is."""
+    pairs = wanted.nonzero()[:, 1]
+    scores, places = x.new_empty(len(pairs)), torch.empty_like(pairs)
+    sizes = wanted.sum(1).tolist()
+    groups, start = zip(tiles, *(part.split(sizes) for part in (pairs, scores, places)), strict=True), 0
+    for (table, bias), states, high, place in groups:
+        for some, *out in zip(*(part.split(rows) for part in (states, high, place)), strict=True):
+            torch.max(_scores(memory, x[some], table, bias), 1, out=out)
+        place += start
+        start += len(table)
+    return pairs, scores, places

@@ -50,16 +50,26 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @few
-@given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 10**6), st.integers(1, 200), st.sampled_from((0, 10**6)))
-def test_looking_for_the_place_afterwards_changes_nothing(n: int, v: int, seed: int, elements: int, many: int) -> None:
-    """Small whole numbers, whose sums are exact, with many ties: the first of equals, however the bias is added."""
+@given(
+    st.integers(1, 40),
+    st.integers(1, 30),
+    st.integers(0, 10**6),
+    st.integers(1, 200),
+    st.sampled_from([(10**6, 0), (0, 10**6), (0, 0)]),
+    st.sampled_from((0, 0.25, 1)),
+)
+def test_looking_for_the_place_afterwards_changes_nothing(
+    n: int, v: int, seed: int, elements: int, least: tuple[int, int], others: float
+) -> None:
+    """Small whole numbers, whose sums are exact, with many ties: the first of equals, whichever way they are found."""
     generator = torch.Generator().manual_seed(seed)
     x, table, bias = (torch.randint(-2, 3, shape, generator=generator).float() for shape in ((n, 2), (v, 2), (v,)))
     wanted = (x @ table.T + bias).argmax(1)
     assert torch.equal(best_token(x, table, bias, elements=elements), wanted)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "LARGE", 0)
-        patch.setattr(module, "MANY", many)
+        for name, value in zip(("MANY", "TILES", "OTHERS"), (*least, others), strict=True):
+            patch.setattr(module, name, value)
         assert torch.equal(best_token(x, table, bias, elements=elements), wanted)
 
 
@@ -74,6 +84,25 @@ def test_then_no_more_is_held_either() -> None:
 def test_a_state_that_is_not_a_number_still_has_a_token() -> None:
     x = torch.tensor([[torch.nan], [torch.inf], [-torch.inf]])
     assert best_token(x, torch.tensor([[1.0], [-1.0], [2.0]]), torch.zeros(3)).clamp(0, 2).shape == (3,)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("tiles", [0, 1000])
+def test_what_is_not_finite_counts_as_in_the_matrix_of_scores(
+    value: float, place: int, tiles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TILES", tiles)
+    generator = torch.Generator().manual_seed(0)
+    given_ = [torch.randn(shape, generator=generator) for shape in ((30, 4), (50, 4), (50,))]
+    given_[place].view(-1)[7] = value
+    x, table, bias = given_
+    scores = x @ table.T + bias
+    numbers = ~scores.isnan().any(1)  # the place of what is no number is nobody's business
+    chosen = best_token(x, table, bias, elements=60)
+    assert torch.equal(chosen[numbers], scores.argmax(1)[numbers])
+    assert ((chosen >= 0) & (chosen < 50)).all()
 
 
 def test_autocast_does_not_coarsen_it() -> None:
