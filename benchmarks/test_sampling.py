@@ -132,7 +132,7 @@ def test_a_student_against_2000_steps(versus, quick, device, batch):
         reference=teacher.ours,
         scale=STEPS / steps,
         bar=1_900.0,
-        rounds=9 if batch == 1 else 3,
+        rounds=21 if batch == 1 else 3,
         flops=flops(size, batch),
         note="same network, same precision",
     )
