@@ -5,7 +5,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import torch
@@ -169,6 +169,11 @@ def limits(device: torch.device = CPU, rounds: int = 5) -> Limits:
         out = torch.empty_like(a)
         rates.append(2 * side**3 / best(lambda a=a, b=b, out=out: torch.matmul(a, b, out=out), device, rounds))
     return Limits(*rates)
+
+
+def faster(one: Limits, other: Limits) -> Limits:
+    """The higher rate of each kind."""
+    return Limits(*map(max, astuple(one), astuple(other)))
 
 
 def best(work: Work, device: torch.device, rounds: int) -> float:

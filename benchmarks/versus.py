@@ -143,7 +143,6 @@ class Versus:
 
     def _timed(self, case: "Case", ratio: Ratio) -> None:
         """Put the row of a ratio of times into the run."""
-        least = Limits(**self.run["limits"]).seconds(case.bytes, case.flops, case.bf16)
         row = {
             "name": case.name,
             "unit": "s",
@@ -156,7 +155,6 @@ class Versus:
             "bytes": case.bytes,
             "flops": case.flops,
             "bf16": case.bf16,
-            "limit_share": least and least / ratio.ours,
             "note": case.note,
             "times": ratio.times,
             "reference_times": ratio.reference_times,
@@ -234,3 +232,11 @@ class Versus:
         if missed:
             side = "most" if lower else "least"
             self.missed.append(f"{row['name']}: ratio {row['ratio']:.3g}, must be at {side} {wanted:.3g}")
+
+
+def share_limits(rows: Iterable[dict[str, Any]], limits: Limits) -> None:
+    """Say in each row of times how near to the limit it is: ``limit_share``, None where nothing is counted."""
+    for row in rows:
+        if "bytes" in row:
+            least = limits.seconds(row["bytes"], row["flops"], row["bf16"])
+            row["limit_share"] = least and least / row["ours"]
