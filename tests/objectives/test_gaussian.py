@@ -161,7 +161,7 @@ def test_descent_reaches_the_teacher(case: dict[str, Any], schedule: str) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(schedule=st.sampled_from(list(SCHEDULES)), seed=SEEDS)
 def test_descent_reaches_the_teacher_from_anywhere_near(case: dict[str, Any], schedule: str, seed: int) -> None:
     check_descent(case, schedule, seed, steps=120)  # some starts are far away
