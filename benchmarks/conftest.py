@@ -91,6 +91,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
     return result
 
 
+def write(run: dict[str, Any], config: pytest.Config) -> None:
+    share_limits(run["rows"], Limits(**run["limits"]))
+    if config.getoption("--json"):
+        results.write_run(config.getoption("--json"), run)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     run = config.stash.get(RUN, {})
@@ -99,13 +105,12 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     broken = config.stash.get(BROKEN, False) or "error" in terminalreporter.stats
     done = sum(len(terminalreporter.stats.get(outcome, ())) for outcome in ("passed", "failed", "skipped"))
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and done == config.stash[COLLECTED]
-    again = limits(torch.device(config.getoption("--device")), rounds=2 if run["quick"] else 5)
-    found = faster(Limits(**run["limits"]), again)  # what else a machine does at either time only adds
-    share_limits(run["rows"], found)
-    seconds = time.monotonic() - config.stash[BEGUN]
-    run |= {"complete": run["complete"] and ended and not broken, "seconds": seconds, "limits": asdict(found)}
-    if config.getoption("--json"):
-        results.write_run(config.getoption("--json"), run)
+    run |= {"complete": run["complete"] and ended and not broken, "seconds": time.monotonic() - config.stash[BEGUN]}
+    write(run, config)
+    if ended:  # what else a machine does, at the beginning or now, only adds
+        again = limits(torch.device(config.getoption("--device")), rounds=2 if run["quick"] else 5)
+        run["limits"] = asdict(faster(Limits(**run["limits"]), again))
+        write(run, config)
     terminalreporter.section("dlkit")
     try:
         before = results.stored()["runs"].get(run["device"])

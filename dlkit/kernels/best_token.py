@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.kernels._bounds import highest_possible, multiplies_bytes
+from dlkit.kernels._bounds import WIDEST, highest_between, multiplies_bytes
 from dlkit.kernels._tiles import shape_of_tile
 from dlkit.kernels._wide import wide_type
 
@@ -22,6 +22,9 @@ TILES = 16
 
 OTHERS = 0.25
 """Part of all pairs of a state and a tile that, not ruled out, take as long to look through as all of them to make."""
+
+BLOCK = 1 << 14
+"""States whose tiles' highest scores are held at once."""
 
 Tiles = Sequence[tuple[Float[Tensor, "t d"], Float[Tensor, " t"] | None]]
 """Parts of a table and of its bias; None where the bias is the table's last column."""
@@ -43,7 +46,8 @@ def best_token(
         x: states.
         table: one row for each token.
         bias: one number for each token.
-        elements: scores held at once, never those of all states and tokens; None is what suits the device.
+        elements: scores of a tile, held at once; None is what suits the device. On a CPU a few numbers more for each
+            state and tile.
     """
     flat = x.reshape(-1, x.shape[-1])
     rows, tokens = shape_of_tile(len(flat), len(table), x.device, elements)
@@ -51,11 +55,10 @@ def best_token(
         wide = wide_type(flat, table, bias)
         flat, table, bias = flat.to(wide), table.to(wide), bias.to(wide)
         if x.is_cpu and len(flat) * len(table) >= LARGE and not torch.compiler.is_compiling():
-            best = _best_by_bounds(flat, table, bias, rows, tokens)
-            best = _best_by_tiles(flat, table, bias, rows, tokens) if best is None else best
+            found = [_best_later(part, table, bias, rows, tokens) for part in flat.split(BLOCK)]
         else:
-            best = torch.cat([_best(part, table, bias, tokens) for part in flat.split(rows)])
-        return best.reshape(x.shape[:-1])
+            found = [_best(part, table, bias, tokens) for part in flat.split(rows)]
+        return torch.cat(found).reshape(x.shape[:-1])
 
 
 def _best(
@@ -72,31 +75,40 @@ def _best(
     return found
 
 
+def _best_later(
+    x: Float[Tensor, "n d"], table: Float[Tensor, "v d"], bias: Float[Tensor, " v"], rows: int, tokens: int
+) -> Int[Tensor, " n"]:
+    """The best token of each state, whose place is looked for in few tiles."""
+    best = _best_by_bounds(x, table, bias, rows, tokens)
+    return _best_by_tiles(x, table, bias, rows, tokens) if best is None else best
+
+
 def _best_by_bounds(
     x: Float[Tensor, "n d"], table: Float[Tensor, "v d"], bias: Float[Tensor, " v"], rows: int, tokens: int
 ) -> Int[Tensor, " n"] | None:
     """The best token of each state, by products of bytes and few of floats; None where that does not pay.
 
-    The score that a state has in its most promising tile rules out all tiles whose bound is below it.
+    The score that a state has in its surest tile rules out all tiles whose bound is below it.
     """
-    suits = x.dtype == torch.float32 and len(x) > MANY and len(table) >= TILES * tokens and multiplies_bytes()
-    bounds = highest_possible(x, table, bias, rows, tokens) if suits else None
-    if bounds is None:
+    pays = len(x) > MANY and len(table) >= TILES * tokens and x.shape[1] <= WIDEST
+    if not (pays and x.dtype == torch.float32 and multiplies_bytes()):
         return None
+    between = highest_between(x, table, bias, rows, tokens)
+    if between is None:
+        return None
+    low, high = between
     tiles, memory = list(zip(table.split(tokens), bias.split(tokens), strict=True)), x.new_empty(rows * tokens)
-    first = _first(bounds)
+    first = _first(low)
     states, scores, places = _search(x, tiles, first, memory, rows)
     best, found = torch.empty_like(scores), torch.empty_like(places)
     best[states], found[states] = scores, places
-    others = (bounds >= best) & ~first
+    others = (high >= best) & ~first
     if others.sum() > OTHERS * others.numel():
         return None
     states, scores, places = _search(x, tiles, others, memory, rows)
     higher = best.scatter_reduce(0, states, scores, "amax")
     equal = scores == higher[states]
-    found = torch.where(
-        higher > best, len(table), found
-    )  # a better one is among the others; of equals the first counts
+    found = torch.where(higher > best, len(table), found)  # what is better is among these; of equals the first counts
     return found.scatter_reduce(0, states[equal], places[equal], "amin")
 
 

@@ -102,6 +102,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     ]
     assert run["complete"]
     assert run["limits"]["copy"] > 1e8
+    assert all("limit_share" in row for row in run["rows"][:2])
     shutil.copy(folder / "test_row.py", folder / "test_row_2.py")
     subprocess.run([*command, "-x"], capture_output=True, cwd=ROOT, env=alone)
     assert not json.loads((tmp_path / "run.json").read_text())["complete"]  # it ended at the first that missed

@@ -83,7 +83,7 @@ def test_then_no_more_is_held_either() -> None:
 
 def test_a_state_that_is_not_a_number_still_has_a_token() -> None:
     x = torch.tensor([[torch.nan], [torch.inf], [-torch.inf]])
-    assert best_token(x, torch.tensor([[1.0], [-1.0], [2.0]]), torch.zeros(3)).clamp(0, 2).shape == (3,)
+    assert set(best_token(x, torch.tensor([[1.0], [-1.0], [2.0]]), torch.zeros(3)).tolist()) <= {0, 1, 2}
 
 
 @pytest.mark.usefixtures("large")
