@@ -15,7 +15,10 @@ LARGE = 1 << 22
 """Scores from which on it pays on a CPU to look for the place of the highest one afterwards."""
 
 MANY = 1024
-"""States from which on it pays to write the table anew: with the bias as a column beside it, or in bytes."""
+"""States from which on a column beside the table is cheaper than a bias added to every score."""
+
+ENOUGH = 2048
+"""States from which on it pays to write the table in bytes."""
 
 TILES = 16
 """Tiles of a table from which on it pays to rule most of them out."""
@@ -90,7 +93,7 @@ def _best_by_bounds(
 
     The score that a state has in its surest tile rules out all tiles whose bound is below it.
     """
-    pays = len(x) > MANY and len(table) >= TILES * tokens and x.shape[1] <= WIDEST
+    pays = len(x) > ENOUGH and len(table) >= TILES * tokens and x.shape[1] <= WIDEST
     if not (pays and x.dtype == torch.float32 and multiplies_bytes()):
         return None
     between = highest_between(x, table, bias, rows, tokens)

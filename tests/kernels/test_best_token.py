@@ -55,7 +55,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     st.integers(1, 30),
     st.integers(0, 10**6),
     st.integers(1, 200),
-    st.sampled_from([(10**6, 0), (0, 10**6), (0, 0)]),
+    st.sampled_from([(10**6, 10**6), (0, 10**6), (0, 0)]),
     st.sampled_from((0, 0.25, 1)),
 )
 def test_looking_for_the_place_afterwards_changes_nothing(
@@ -68,7 +68,7 @@ def test_looking_for_the_place_afterwards_changes_nothing(
     assert torch.equal(best_token(x, table, bias, elements=elements), wanted)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "LARGE", 0)
-        for name, value in zip(("MANY", "TILES", "OTHERS"), (*least, others), strict=True):
+        for name, value in zip(("MANY", "ENOUGH", "TILES", "OTHERS"), (*least, 0, others), strict=True):
             patch.setattr(module, name, value)
         assert torch.equal(best_token(x, table, bias, elements=elements), wanted)
 
@@ -94,6 +94,7 @@ def test_what_is_not_finite_counts_as_in_the_matrix_of_scores(
     value: float, place: int, tiles: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TILES", tiles)
+    monkeypatch.setattr(module, "ENOUGH", 0)
     generator = torch.Generator().manual_seed(0)
     given_ = [torch.randn(shape, generator=generator) for shape in ((30, 4), (50, 4), (50,))]
     given_[place].view(-1)[7] = value

@@ -103,7 +103,7 @@ def test_sums_of_bytes_fit() -> None:
 @pytest.fixture
 def bytes_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """However little there is to do, and however little is ruled out."""
-    for name, value in {"LARGE": 0, "MANY": 0, "TILES": 0, "OTHERS": 1}.items():
+    for name, value in {"LARGE": 0, "ENOUGH": 0, "TILES": 0, "OTHERS": 1}.items():
         monkeypatch.setattr(module, name, value)
 
 
@@ -126,7 +126,8 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     search = module._best_by_tiles
     monkeypatch.setattr(module, "_best_by_tiles", lambda x, *given: sizes.append(len(x)) or search(x, *given))
-    monkeypatch.setattr(module, "LARGE", 0)
+    for name, value in {"LARGE": 0, "ENOUGH": 1000}.items():
+        monkeypatch.setattr(module, name, value)
     return sizes
 
 
@@ -171,7 +172,7 @@ def test_what_is_odd_spoils_no_bounds_but_its_own(plain: list[int], how: Callabl
 
 
 def test_states_are_bounded_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"LARGE": 0, "MANY": 0, "TILES": 0, "BLOCK": 7}.items():
+    for name, value in {"LARGE": 0, "ENOUGH": 0, "TILES": 0, "BLOCK": 7}.items():
         monkeypatch.setattr(module, name, value)
     generator = torch.Generator().manual_seed(0)
     x, table, bias = (torch.randn(shape, generator=generator) for shape in ((30, 8), (60, 8), (60,)))
@@ -184,7 +185,7 @@ def test_states_are_bounded_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 def test_they_are_taken_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(module, "highest_between", lambda *given: calls.append(given) or highest_between(*given))
-    monkeypatch.setattr(module, "MANY", 20)
+    monkeypatch.setattr(module, "ENOUGH", 20)
     monkeypatch.setattr(module, "LARGE", 0)
     generator = torch.Generator().manual_seed(0)
     x, table, bias = (torch.randn(shape, generator=generator) for shape in ((50, 8), (6400, 8), (6400,)))
