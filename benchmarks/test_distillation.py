@@ -164,13 +164,14 @@ def test_iteration(versus: Versus, quick: bool, taught: Teacher, batch: int, sta
             bf16=stage.recipe.run.precision == "bf16",
             note=note or f"{forwards} forward passes",
             before=keep_freed_memory,
+            settles=not settings,  # the first after the reference
             warm=lambda: stages(*settings, f"batch_size={FEW}").step(0),
         )
 
     plain = lambda: reference.iteration(*texts)  # noqa: E731
     allocator = "not ours: what the allocator's settings alone bring"
     versus.several(
-        Case("reference", plain, before=hand_back_freed_memory, warm=lambda: reference.iteration(*few)),
+        Case("reference", plain, before=hand_back_freed_memory, settles=True, warm=lambda: reference.iteration(*few)),
         [
             case("same plan", 1.05, 14, note="14 forward passes, as the reference"),
             case("shared samples", 1.15, 13, *SHARED),

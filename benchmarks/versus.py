@@ -19,6 +19,8 @@ class Case:
 
     Attributes:
         before: called ahead of each round.
+        settles: whether it is called once more ahead of each round, so that it is timed as if it had run all along and
+            ``before`` had been called long ago.
         warm: called once before all rounds; None is ``ours``. For what takes long, something small that compiles the
             same.
     """
@@ -31,6 +33,7 @@ class Case:
     bf16: bool = False
     note: str = ""
     before: Work = lambda: None
+    settles: bool = False
     warm: Work | None = None
 
 
@@ -107,6 +110,8 @@ class Versus:
             took = 0.0
             for k in which:
                 everyone[k].before()
+                if everyone[k].settles and not self.quick:
+                    everyone[k].ours()
                 gc.collect()
                 times[k].append(seconds(everyone[k].ours, self.device))
                 took += times[k][-1]

@@ -35,10 +35,10 @@ class OriginalNetwork(nn.Module):
     def hidden(self, x: Float[Tensor, "b l d"], time: Float[Tensor, " b"]) -> Float[Tensor, "b l h"]:
         """What the last layer puts out."""
         half = self.time_dim // 2
-        rates = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32) / half)
+        rates = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=x.device) / half)
         angles = time[:, None].float() * rates
         embedded = self.time_embed(torch.cat((angles.cos(), angles.sin()), -1))
-        position = self.position_embeddings(torch.arange(x.shape[1]))
+        position = self.position_embeddings(torch.arange(x.shape[1], device=x.device))
         h = self.LayerNorm(position + self.input_up_proj(x) + embedded[:, None])
         return self.input_transformers(h).last_hidden_state
 
@@ -60,12 +60,12 @@ class OriginalSampler:
 
     def __init__(self, network: nn.Module, table: Float[Tensor, "v d"], steps: int = 2000) -> None:
         self.network, self.table, self.steps = network, table, steps
-        time = torch.arange(1, steps + 1, dtype=torch.float64) / steps
-        before = torch.cat((torch.zeros(1, dtype=torch.float64), time[:-1]))
+        time = torch.arange(1, steps + 1, dtype=torch.float64, device=table.device) / steps
+        before = torch.cat((time.new_zeros(1), time[:-1]))
         kept = lambda u: 1.0 - torch.sqrt(u + 1e-4)  # noqa: E731
         self.beta = (1.0 - kept(time) / kept(before)).clamp(max=0.999)
         self.alpha_bar = torch.cumprod(1.0 - self.beta, 0)
-        self.alpha_bar_before = torch.cat((torch.ones(1, dtype=torch.float64), self.alpha_bar[:-1]))
+        self.alpha_bar_before = torch.cat((time.new_ones(1), self.alpha_bar[:-1]))
         self.on_x0 = self.beta * self.alpha_bar_before.sqrt() / (1.0 - self.alpha_bar)
         self.on_x = (1.0 - self.alpha_bar_before) * (1.0 - self.beta).sqrt() / (1.0 - self.alpha_bar)
 
@@ -91,7 +91,7 @@ class OriginalSampler:
         for k, i in enumerate(reversed(range(self.steps))):
             if k == count:
                 break
-            time = torch.full((len(x),), i) * (1000.0 / self.steps)
+            time = torch.full((len(x),), i, device=x.device) * (1000.0 / self.steps)
             x0 = nearest_rows(self.table, self.network(x, time))
             mean = self._at(self.on_x0, i, x) * x0 + self._at(self.on_x, i, x) * x
             noise = torch.randn_like(x) if noises is None else noises[k]
@@ -104,4 +104,4 @@ class OriginalSampler:
     @staticmethod
     def _at(values: Float[Tensor, " t"], index: int, like: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """The number of a step, as large as a state."""
-        return values[torch.full((len(like),), index)].float()[:, None, None].expand_as(like)
+        return values[torch.full((len(like),), index, device=like.device)].float()[:, None, None].expand_as(like)

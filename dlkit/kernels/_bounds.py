@@ -33,11 +33,21 @@ class Bytes:
     """|r - scale * codes|."""
 
 
-@cache
 def multiplies_bytes() -> bool:
-    """Whether this machine's CPU and this PyTorch multiply matrices of bytes, and faster than floats."""
+    """Whether this machine's CPU and this PyTorch multiply matrices of bytes, faster than floats and exactly."""
+    mkldnn = torch.backends.mkldnn
+    return mkldnn.is_available() and mkldnn.enabled and _has_exact_products()  # type: ignore[attr-defined]
+
+
+@cache
+def _has_exact_products() -> bool:
+    """Tried, as oneDNN held below VNNI (ONEDNN_MAX_CPU_ISA) adds pairs in 16 bits, too few for 2 x 127^2."""
     vnni = getattr(torch.cpu, "_is_vnni_supported", None)
-    return hasattr(torch, "_int_mm") and torch.backends.mkldnn.is_available() and vnni is not None and vnni()
+    if not hasattr(torch, "_int_mm") or vnni is None or not vnni():
+        return False
+    x, table = (torch.full((64, 128), code, dtype=torch.int8) for code in (127, -127))
+    x[::2] = -127
+    return torch.equal(torch._int_mm(x, table.T), (x.double() @ table.double().T).int())
 
 
 def highest_between(

@@ -20,6 +20,9 @@ MANY = 1024
 ENOUGH = 2048
 """States from which on it pays to write the table in bytes."""
 
+NARROW = 64
+"""Width from which on the scores take longer than all that is around them."""
+
 TILES = 16
 """Tiles of a table from which on it pays to rule most of them out."""
 
@@ -39,11 +42,14 @@ def best_token(
 ) -> Int[Tensor, "*n"]:
     """argmax_v (x . table_v + bias_v) in float32 or better, the first one on ties.
 
+    Equal rows may have scores that differ in the last bit where tiles are made of different numbers of states; then
+    another than the first may be the highest.
+
     Scores are made and compared in tiles of states by tokens. On a CPU the place of a maximum takes longer to find than
     the maximum, which is vectorised; so there only the best tile of each state is looked for, and in the end that tile
     is made once more: of all of them, a small part. Where the CPU multiplies bytes faster than floats and there is much
     to do, products of bytes first bound the scores of every tile, and only those tiles are made that may have the
-    highest: the answer is the same.
+    highest: the answer is the same, to float32's rounding.
 
     Args:
         x: states.
@@ -51,7 +57,13 @@ def best_token(
         bias: one number for each token.
         elements: scores of a tile, held at once; None is what suits the device. On a CPU a few numbers more for each
             state and tile.
+
+    Raises:
+        ValueError: states, table and bias do not fit together, or the table has no rows or columns.
     """
+    if x.shape[-1:] != table.shape[1:] or bias.shape != table.shape[:1] or not table.shape[1]:
+        shapes = ", ".join(str(list(each.shape)) for each in (x, table, bias))
+        raise ValueError(f"states [..., d], table [v, d] and bias [v] with d > 0 are needed, not {shapes}")
     flat = x.reshape(-1, x.shape[-1])
     rows, tokens = shape_of_tile(len(flat), len(table), x.device, elements)
     with torch.autocast(x.device.type, enabled=False):
@@ -93,7 +105,7 @@ def _best_by_bounds(
 
     The score that a state has in its surest tile rules out all tiles whose bound is below it.
     """
-    pays = len(x) > ENOUGH and len(table) >= TILES * tokens and x.shape[1] <= WIDEST
+    pays = len(x) > ENOUGH and len(table) >= TILES * tokens and NARROW <= x.shape[1] <= WIDEST
     if not (pays and x.dtype == torch.float32 and multiplies_bytes()):
         return None
     between = highest_between(x, table, bias, rows, tokens)

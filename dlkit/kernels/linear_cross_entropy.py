@@ -26,21 +26,26 @@ def linear_cross_entropy(
     p = exp(y - log sum exp y). Logits are made a tile at a time, in the forward pass and again in the backward pass;
     between the two one number for each row is kept. There is no second derivative.
 
-    Products are made in the type of ``x``, under autocast in its type, and summed in float32 at least. The gradients
-    are those of the sum over rows, each times what stands before it: PyTorch's own ``linear_cross_entropy`` (2.13),
-    which is as frugal, has one loss for all rows, so that no row could have a weight of its own afterwards.
+    Products are made in the wider type of states and table (float64 if the bias has it), under autocast in its type,
+    and summed in float32 at least. The gradients are those of the sum over rows, each times what stands before it:
+    PyTorch's own ``linear_cross_entropy`` (2.13), which is as frugal, has one loss for all rows, so that no row could
+    have a weight of its own afterwards.
 
     Args:
         x: states.
-        table: one row for each token, of the type of ``x`` but for autocast.
+        table: one row for each token.
         bias: one number for each token, or None.
         ids: the tokens; the loss of a row whose token the table does not have is NaN.
         elements: logits held at once; None is what suits the device.
     """
-    if torch.is_autocast_enabled(x.device.type) and wide_type(x, table) == torch.float32:  # it leaves float64 alone
+    if wide_type(x, table, *(() if bias is None else (bias,))) == torch.float64:  # which autocast leaves alone
+        dtype = torch.float64
+    elif torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
-        x, table, bias = x.to(dtype), table.to(dtype), None if bias is None else bias.to(dtype)
-    return _LinearCrossEntropy.apply(x, table, bias, ids, elements)  # type: ignore[return-value]
+    else:
+        dtype = torch.promote_types(x.dtype, table.dtype)
+    bias = None if bias is None else bias.to(torch.promote_types(dtype, torch.float32))
+    return _LinearCrossEntropy.apply(x.to(dtype), table.to(dtype), bias, ids, elements)  # type: ignore[return-value]
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -87,7 +92,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     _add_product(of_table[tokens], slope.T, weighted[rows])
         if of_x is not None:
             of_x *= grad[:, None]
-        return (*(None if g is None else g.to(x.dtype) for g in (of_x, of_table, of_bias)), None, None)
+        of_both = (None if found is None else found.to(x.dtype) for found in (of_x, of_table))
+        return *of_both, of_bias, None, None
 
 
 def _tiles(

@@ -1,5 +1,7 @@
 """The best row by brute force, and a bound on what is held."""
 
+import inspect
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -119,3 +121,9 @@ def test_it_can_be_a_part_of_a_graph() -> None:
     x, table, bias = torch.randn(9, 4), torch.randn(50, 4), torch.randn(50)
     graph = torch.compile(best_token, fullgraph=True)
     assert torch.equal(graph(x, table, bias, elements=60), best_token(x, table, bias))
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (5, 4), (5,)), ((2, 4), (5, 4), (6,)), ((2, 0), (5, 0), (5,))])
+def test_what_does_not_fit_together_is_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
+    with pytest.raises(ValueError, match=r"are needed, not \[2, \d\], \[5, \d\], \[\d\]"):
+        inspect.unwrap(best_token)(*(torch.ones(shape) for shape in shapes))

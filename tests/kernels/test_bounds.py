@@ -1,5 +1,8 @@
 """Bounds by bytes hold, and are near enough to rule tiles out."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -103,7 +106,7 @@ def test_sums_of_bytes_fit() -> None:
 @pytest.fixture
 def bytes_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """However little there is to do, and however little is ruled out."""
-    for name, value in {"LARGE": 0, "ENOUGH": 0, "TILES": 0, "OTHERS": 1}.items():
+    for name, value in {"LARGE": 0, "ENOUGH": 0, "NARROW": 0, "TILES": 0, "OTHERS": 1}.items():
         monkeypatch.setattr(module, name, value)
 
 
@@ -126,7 +129,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     search = module._best_by_tiles
     monkeypatch.setattr(module, "_best_by_tiles", lambda x, *given: sizes.append(len(x)) or search(x, *given))
-    for name, value in {"LARGE": 0, "ENOUGH": 1000}.items():
+    for name, value in {"LARGE": 0, "ENOUGH": 1000, "NARROW": 32}.items():
         monkeypatch.setattr(module, name, value)
     return sizes
 
@@ -172,7 +175,7 @@ def test_what_is_odd_spoils_no_bounds_but_its_own(plain: list[int], how: Callabl
 
 
 def test_states_are_bounded_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"LARGE": 0, "ENOUGH": 0, "TILES": 0, "BLOCK": 7}.items():
+    for name, value in {"LARGE": 0, "ENOUGH": 0, "NARROW": 0, "TILES": 0, "BLOCK": 7}.items():
         monkeypatch.setattr(module, name, value)
     generator = torch.Generator().manual_seed(0)
     x, table, bias = (torch.randn(shape, generator=generator) for shape in ((30, 8), (60, 8), (60,)))
@@ -185,8 +188,8 @@ def test_states_are_bounded_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 def test_they_are_taken_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(module, "highest_between", lambda *given: calls.append(given) or highest_between(*given))
-    monkeypatch.setattr(module, "ENOUGH", 20)
-    monkeypatch.setattr(module, "LARGE", 0)
+    for name, value in {"LARGE": 0, "ENOUGH": 20, "NARROW": 8}.items():
+        monkeypatch.setattr(module, name, value)
     generator = torch.Generator().manual_seed(0)
     x, table, bias = (torch.randn(shape, generator=generator) for shape in ((50, 8), (6400, 8), (6400,)))
     wanted = (x @ table.T + bias).argmax(1)
@@ -194,3 +197,23 @@ def test_they_are_taken_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.clear()
         assert torch.equal(best_token(*given_, elements=400), wanted[: len(given_[0])])
         assert len(calls) == taken
+    calls.clear()
+    monkeypatch.setattr(module, "NARROW", 9)
+    assert torch.equal(best_token(x, table, bias, elements=400), wanted)
+    assert not calls
+
+
+def test_they_are_not_taken_where_pytorch_multiplies_bytes_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert multiplies_bytes()
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert not torch._C._get_mkldnn_enabled()
+    assert not multiplies_bytes()
+
+
+def test_they_are_not_taken_where_products_of_bytes_are_wrong() -> None:
+    """As with oneDNN held below VNNI, which has to be said before a process begins."""
+    asked = "from dlkit.kernels._bounds import multiplies_bytes; print(multiplies_bytes())"
+    for isa, takes in [("AVX2", "False"), ("AVX512_CORE_VNNI", "True")]:
+        environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
+        told = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True)
+        assert (told.returncode, told.stdout.strip()) == (0, takes)

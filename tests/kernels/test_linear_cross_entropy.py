@@ -141,3 +141,33 @@ def test_autocast_leaves_float64_alone() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = linear_cross_entropy(x, table, bias, ids)
     assert_close(found, usual(x, table, bias, ids), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("wide", [0, 1, 2], ids=["states", "table", "bias"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_one_in_float64_is_enough(wide: int, autocast: bool) -> None:
+    x, table, bias, ids = case(7, 30, 4, dtype=torch.float32)
+    three = [each.detach().to(torch.float64 if k == wide else torch.float32) for k, each in enumerate((x, table, bias))]
+    for each in three:
+        each.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = linear_cross_entropy(*three, ids)
+    wanted = torch.nn.functional.cross_entropy(
+        three[0].double() @ three[1].double().T + three[2].double(), ids, reduction="none"
+    )
+    torch.testing.assert_close(found, wanted)
+    slopes = zip(*(torch.autograd.grad(loss.sum(), three) for loss in (found, wanted)), strict=True)
+    for (own, other), each in zip(slopes, three, strict=True):
+        assert own.dtype == each.dtype
+        torch.testing.assert_close(own, other)
+
+
+def test_halves_meet_a_wider_bias_or_table() -> None:
+    x, table, bias, ids = case(7, 30, 4, dtype=torch.bfloat16)
+    plain = x.detach().float() @ table.detach().float().T + bias.detach().float()
+    wanted = torch.nn.functional.cross_entropy(plain, ids, reduction="none")
+    for given_ in ((x, table.float(), bias), (x, table, bias.float()), (x.float(), table, bias)):
+        found = linear_cross_entropy(*given_, ids)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.05)
+        assert all(slope.dtype == torch.bfloat16 for slope in torch.autograd.grad(found.sum(), (x, table, bias)))
