@@ -23,16 +23,19 @@ def keep_freed_memory() -> bool:
     return _set({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * 2**20})
 
 
-def hand_back_freed_memory() -> bool:
+def hand_back_freed_memory(now: bool = True) -> bool:
     """The opposite of :func:`keep_freed_memory`: what glibc does by itself once large blocks have come and gone.
 
     Blocks of 32 MB or more are mapped anew each time, and of what lies free at the end of the heap 64 MB stay.
+
+    Args:
+        now: whether all that lies free already is handed back as well.
 
     Returns:
         whether it could be done.
     """
     settings = {_M_MMAP_MAX: 65_536, _M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 64 * 2**20, _M_TOP_PAD: 2**17}
-    return _set(settings) and ctypes.CDLL(None).malloc_trim(0) >= 0
+    return _set(settings) and (not now or ctypes.CDLL(None).malloc_trim(0) >= 0)
 
 
 def _set(settings: dict[int, int]) -> bool:
