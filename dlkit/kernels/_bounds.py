@@ -47,7 +47,7 @@ def _has_exact_products() -> bool:
         return False
     x, table = (torch.full((64, 128), code, dtype=torch.int8) for code in (127, -127))
     x[::2] = -127
-    return torch.equal(torch._int_mm(x, table.T), (x.double() @ table.double().T).int())
+    return torch.equal(torch.ops.aten._int_mm(x, table.T), (x.double() @ table.double().T).int())
 
 
 def highest_between(
