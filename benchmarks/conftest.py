@@ -107,8 +107,8 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and done == config.stash[COLLECTED]
     run |= {"complete": run["complete"] and ended and not broken, "seconds": time.monotonic() - config.stash[BEGUN]}
     write(run, config)
-    if ended:  # what else a machine does, at the beginning or now, only adds
-        again = limits(torch.device(config.getoption("--device")), rounds=2 if run["quick"] else 5)
+    if ended and not run["quick"]:  # what else a machine does, at the beginning or now, only adds
+        again = limits(torch.device(config.getoption("--device")))
         run["limits"] = asdict(faster(Limits(**run["limits"]), again))
         write(run, config)
     terminalreporter.section("dlkit")
