@@ -92,6 +92,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
 
 
 def write(run: dict[str, Any], config: pytest.Config) -> None:
+    """Write the run where ``--json`` says, each row beside the limits measured so far."""
     share_limits(run["rows"], Limits(**run["limits"]))
     if config.getoption("--json"):
         results.write_run(config.getoption("--json"), run)

@@ -93,7 +93,7 @@ def test_score_distillation(versus, device, quick):
         reference=bare_pass,
         bar=1 / 1.5,
         rounds=41,
-        bytes=9 * SIZE,
+        bytes=6 * SIZE,
         note="the bare pass reads the three states, then reads them and writes three, for the weight comes first",
     )
     if not quick:

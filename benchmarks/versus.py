@@ -20,7 +20,7 @@ class Case:
     Attributes:
         before: called ahead of each round.
         settles: whether it is called once more ahead of each round, so that it is timed as if it had run all along and
-            ``before`` had been called long ago.
+            ``before`` had been called long ago. Not in a quick run.
         warm: called once before all rounds; None is ``ours``. For what takes long, something small that compiles the
             same.
     """

@@ -35,8 +35,8 @@ class Bytes:
 
 def multiplies_bytes() -> bool:
     """Whether this machine's CPU and this PyTorch multiply matrices of bytes, faster than floats and exactly."""
-    mkldnn = torch.backends.mkldnn
-    return mkldnn.is_available() and mkldnn.enabled and _has_exact_products()  # type: ignore[attr-defined]
+    is_on = torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
+    return is_on and _has_exact_products()
 
 
 @cache

@@ -26,7 +26,8 @@ def nearest_token(
         elements: see :func:`dlkit.kernels.best_token.best_token`.
 
     Raises:
-        ValueError: the metric is another one, or the table has no rows.
+        ValueError: the metric is another one, states and table are of different widths, or the table has no rows or
+            columns.
     """
     if metric not in ("l2", "cosine"):
         raise ValueError(f"metric must be 'l2' or 'cosine', not {metric!r}")

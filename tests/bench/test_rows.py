@@ -1,6 +1,8 @@
 """How a row of the benchmarks is measured."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import conftest
 from benchmarks.measure import FEW, LONG, MANY, Limits, Ratio, faster, peak_bytes, rounds_of
 from benchmarks.versus import Case, Versus, share_limits
 
@@ -160,6 +163,15 @@ def test_something_small_may_be_called_first(versus: Callable[..., Versus]) -> N
     assert "".join(calls) == "rw" + "ro" * FEW
 
 
+@pytest.mark.parametrize(("quick", "twice"), [(False, "oo"), (True, "o")])
+def test_what_settles_is_called_before_it_is_timed(versus: Callable[..., Versus], quick: bool, twice: str) -> None:
+    calls: list[str] = []
+    case = Case("o", lambda: calls.append("o"), 1e-9, before=lambda: calls.append("b"), settles=True, warm=lambda: None)
+    made = versus(1.0, quick=quick)
+    (ratio,) = made.several(Case("r", lambda: calls.append("r")), [case])
+    assert "".join(calls) == "rb" + f"rb{twice}" * len(ratio.times)
+
+
 def test_rounds_are_counted_by_what_is_in_all_of_them(versus: Callable[..., Versus], monkeypatch) -> None:
     """A pair that is quick has seven rounds, whatever else takes long in one round alone."""
     takes = {"r": 2.0, "fp32": 1.0, "bf16": 80.0}
@@ -277,3 +289,23 @@ class TestPeak:
         assert len(calls) == 2 - leaves_nothing
         assert peak_bytes(work, first=lambda: calls.clear()) == 4000
         assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("quick", "copy"), [(False, 40.0), (True, 10.0)])
+def test_limits_are_the_faster_of_both_ends_of_a_run(
+    quick: bool, copy: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a quick run those of its beginning; the file has them."""
+    path, row = tmp_path / "run.json", {"bytes": 40.0, "flops": None, "bf16": False, "ours": 8.0}
+    at_first = {"copy": 10.0, "fp32": 5.0, "bf16": 1.0}
+    run = {"quick": quick, "complete": True, "device": "x", "limits": at_first, "rows": [row]}
+    stash = {conftest.RUN: run, conftest.BROKEN: False, conftest.COLLECTED: 1, conftest.BEGUN: 0.0}
+    options = {"--json": str(path), "--device": "cpu"}
+    reporter = SimpleNamespace(stats={"passed": [None]}, section=lambda title: None, write_line=lambda line: None)
+    monkeypatch.setattr(conftest, "limits", lambda device: Limits(copy=40.0, fp32=2.0, bf16=1.0))
+    monkeypatch.setattr(conftest.results, "text_table", lambda run, before: "")
+    conftest.pytest_terminal_summary(reporter, 0, SimpleNamespace(stash=stash, getoption=options.__getitem__))
+    written = json.loads(path.read_text())
+    assert written["limits"] == {"copy": copy, "fp32": 5.0, "bf16": 1.0}
+    assert written["rows"][0]["limit_share"] == 40.0 / copy / 8.0
+    assert written["complete"]

@@ -38,5 +38,9 @@ def test_freed_memory_is_kept_or_handed_back() -> None:
         assert resident() - before < 2**26
         torch.zeros(2**26).add_(1)
         assert resident() - before < 2**26
+        assert keep_freed_memory()
+        torch.zeros(2**26).add_(1)
+        assert hand_back_freed_memory(now=False)
+        assert resident() - before > 2**27
     finally:
         hand_back_freed_memory()
